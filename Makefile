@@ -1,0 +1,49 @@
+# `make` alone lists the targets.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+WORKERS ?= auto
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast lint format constraints clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## make the environment in .venv, with the versions known to work
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "lenet_lab needs Python 3.11 to 3.13, %s is %d.%d: make PYTHON=python3.11 ..." % (sys.executable, *v))'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,joblib]'
+	@touch $@
+
+demo: $(STAMP) ## sweep pooling x normalisation on the embedded digits, and write the report
+	$(BIN)/python -m lenet_lab -m experiment=demo
+	$(BIN)/python -m lenet_lab report --out reports/demo
+	@echo
+	@echo "The report:      reports/demo/report.html"
+	@echo "Browse the runs: $(BIN)/python -m lenet_lab ui"
+
+test: $(STAMP) ## the whole suite, in parallel
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+test-fast: $(STAMP) ## the inner loop: what takes less than two minutes
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow'
+
+lint: $(STAMP) ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## let ruff mend what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+constraints: $(STAMP) ## write the installed versions to constraints.txt
+	(head -1 constraints.txt; $(PIP) freeze --exclude-editable | sort -f) > constraints.new && mv constraints.new constraints.txt
+
+clean: ## remove the environment and caches; what was tracked stays
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
