@@ -1,0 +1,52 @@
+"""Objectives: the loss and the decision rule that belongs to it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Lt
+from torch import Tensor
+from torch.nn import functional
+
+
+class Objective(ABC):
+    """What a net's outputs (n, classes) mean: how wrong they are, what they decide, how sure they are."""
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each example, (n,), for class ids `targets`, int64 (n,); its mean is minimised."""
+
+    @abstractmethod
+    def predict(self, outputs: Tensor) -> Tensor:
+        """The class decided on, int64 (n,)."""
+
+    @abstractmethod
+    def scores(self, outputs: Tensor) -> Tensor:
+        """A probability for each class, (n, classes); rows sum to 1, the largest is the predicted class."""
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Objective):
+    """Softmax cross-entropy on logits, in nats; the largest logit wins.
+
+    With `label_smoothing` e the target is 1 - e on the right class plus e / classes on every class (Szegedy
+    et al. 2016); evaluation losses are smoothed in the same way.
+    """
+
+    label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return functional.cross_entropy(outputs, targets, reduction="none", label_smoothing=self.label_smoothing)
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        return outputs.argmax(dim=1)
+
+    def scores(self, outputs: Tensor) -> Tensor:
+        return outputs.softmax(dim=1)
+
+
+# Config group: the dataclass of a node without `_target_`, and the class a `_target_` must descend from.
+DEFAULTS: dict[str, type] = {"loss": CrossEntropy}
+BASES: dict[str, type] = {"loss": Objective}

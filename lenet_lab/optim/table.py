@@ -1,0 +1,109 @@
+"""Optimizers: torch's own, each with the parameters that a study may vary."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt, Lt
+from torch import Tensor
+
+from lenet_lab.records import LabError
+
+Fraction = Annotated[float, Ge(0), Lt(1)]
+Epsilon = Annotated[float, Gt(0)]
+
+
+class OptimizerSpec(ABC):
+    """An update rule with its parameters."""
+
+    @abstractmethod
+    def build(
+        self, params: Iterable[Tensor], lr: float, weight_decay: float = 0.0, fused: bool = False
+    ) -> torch.optim.Optimizer:
+        """torch's optimizer over `params`.
+
+        `weight_decay` is coupled L2 (decay times weight joins the gradient) over all parameters, biases too;
+        with AdamW alone it is the decoupled coefficient. `fused` asks for the one-kernel update where torch
+        has one; results agree to rounding.
+        """
+
+
+@dataclass(frozen=True)
+class Sgd(OptimizerSpec):
+    """Stochastic gradient descent; torch's momentum, without dampening."""
+
+    momentum: Fraction = 0.0
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        if self.nesterov and self.momentum == 0:
+            raise LabError("optimizer.nesterov=true needs momentum; allowed: optimizer.momentum above 0")
+
+    def build(
+        self, params: Iterable[Tensor], lr: float, weight_decay: float = 0.0, fused: bool = False
+    ) -> torch.optim.Optimizer:
+        return torch.optim.SGD(
+            params,
+            lr=lr,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            weight_decay=weight_decay,
+            fused=fused or None,
+        )
+
+
+@dataclass(frozen=True)
+class Adam(OptimizerSpec):
+    """Adam (Kingma and Ba 2015), or AMSGrad (Reddi, Kale, Kumar 2018)."""
+
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    eps: Epsilon = 1e-8
+    amsgrad: bool = False
+
+    def build(
+        self, params: Iterable[Tensor], lr: float, weight_decay: float = 0.0, fused: bool = False
+    ) -> torch.optim.Optimizer:
+        return torch.optim.Adam(
+            params,
+            lr=lr,
+            betas=self.betas,
+            eps=self.eps,
+            amsgrad=self.amsgrad,
+            weight_decay=weight_decay,
+            fused=fused or None,
+        )
+
+
+@dataclass(frozen=True)
+class AdamW(OptimizerSpec):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): a step takes lr * decay off."""
+
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    eps: Epsilon = 1e-8
+
+    def build(
+        self, params: Iterable[Tensor], lr: float, weight_decay: float = 0.0, fused: bool = False
+    ) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(
+            params, lr=lr, betas=self.betas, eps=self.eps, weight_decay=weight_decay, fused=fused or None
+        )
+
+
+@dataclass(frozen=True)
+class RmsProp(OptimizerSpec):
+    """RMSprop (Hinton 2012), not centred; torch has no fused form of it."""
+
+    alpha: Fraction = 0.99
+    eps: Epsilon = 1e-8
+    momentum: Fraction = 0.0
+
+    def build(
+        self, params: Iterable[Tensor], lr: float, weight_decay: float = 0.0, fused: bool = False
+    ) -> torch.optim.Optimizer:
+        return torch.optim.RMSprop(
+            params, lr=lr, alpha=self.alpha, eps=self.eps, momentum=self.momentum, weight_decay=weight_decay
+        )

@@ -1,0 +1,278 @@
+"""The building blocks against torch's own functions and the formulas of their sources."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from lenet_lab import blocks
+from lenet_lab.blocks import streams
+from lenet_lab.blocks.activation import ACTIVATIONS, Activation
+from lenet_lab.blocks.dropout import Dropout, DropoutRate, dropout_keys, set_dropout_keys
+from lenet_lab.blocks.init import SCHEMES, Init
+from lenet_lab.blocks.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, NoNorm
+from lenet_lab.blocks.pool import POOLS, Pool, StridedConvolution
+from lenet_lab.records import LabError
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+# Pools
+
+
+def test_pools_equal_their_definition():
+    x = draw(3, 6, 9, 8)
+    windows = x[:, :, :8].reshape(3, 6, 4, 2, 4, 2)
+    torch.testing.assert_close(Pool("avg").build(6)(x), windows.mean(dim=(3, 5)))
+    torch.testing.assert_close(Pool("max").build(6)(x), windows.amax(dim=(3, 5)))
+
+
+@pytest.mark.parametrize("kernel", [2, 3, 4, 5])
+def test_strided_convolution_halves_even_maps(kernel):
+    layer = StridedConvolution(kernel).build(6)
+    assert layer(draw(2, 6, 24, 8)).shape == (2, 6, 12, 4)
+    assert sum(p.numel() for p in layer.parameters()) == 6 * (6 * kernel**2 + 1)
+
+
+# Norms
+
+
+def test_norms_equal_the_functional_forms():
+    x = draw(4, 6, 5, 5) * 3 + 1
+    cases = [
+        (BatchNorm(), functional.batch_norm(x, None, None, training=True)),
+        (GroupNorm(groups=3), functional.group_norm(x, 3)),
+        (LayerNorm(), functional.layer_norm(x, x.shape[1:])),
+        (InstanceNorm(), functional.instance_norm(x)),
+    ]
+    for norm, expected in cases:
+        layer = norm.conv(6, (5, 5))
+        torch.testing.assert_close(layer(x), expected)
+        assert [tuple(p.shape) for p in layer.parameters()] == [(6,), (6,)]
+        assert norm.fc(84) is None
+    y = draw(4, 84) * 3 + 1
+    torch.testing.assert_close(LayerNorm(place="fc").fc(84)(y), functional.layer_norm(y, (84,)))
+    expected = functional.batch_norm(y, None, None, training=True)
+    torch.testing.assert_close(BatchNorm(place="all").fc(84)(y), expected)
+
+
+def test_norm_parameters_reach_the_layer():
+    layer = BatchNorm(momentum=0.25, eps=0.5).conv(6, (5, 5))
+    assert (layer.momentum, layer.eps) == (0.25, 0.5)
+    assert GroupNorm(eps=0.5).conv(6, (5, 5)).eps == 0.5
+
+
+@pytest.mark.parametrize(
+    ("norm", "conv", "fc"),
+    [(NoNorm(), False, False)]
+    + [(n(place=p), p != "fc", p != "conv") for n in (BatchNorm, LayerNorm) for p in ("conv", "fc", "all")],
+)
+def test_norms_sit_where_they_are_told(norm, conv, fc):
+    assert (norm.conv(6, (5, 5)) is not None) == conv
+    assert (norm.fc(84) is not None) == fc
+
+
+def test_groups_must_divide_the_maps_of_every_convolution():
+    GroupNorm(groups=2).check((6, 16))
+    message = r"norm.groups=3 does not divide the 6 and 16 maps of the convolutions; allowed: 1, 2$"
+    with pytest.raises(LabError, match=message):
+        GroupNorm(groups=3).check((6, 16))
+
+
+@pytest.mark.parametrize("norm", [GroupNorm, InstanceNorm])
+@pytest.mark.parametrize("place", ["fc", "all"])
+def test_norms_of_maps_refuse_hidden_units(norm, place):
+    with pytest.raises(LabError, match=f"norm.place={place}: .* allowed: conv"):
+        norm(place=place)
+
+
+def test_instance_norm_refuses_single_pixels():
+    with pytest.raises(LabError, match="norm=in"):
+        InstanceNorm().conv(6, (1, 1))
+
+
+# Activations
+
+FORMULAS = {
+    "tanh": torch.tanh,
+    "scaled_tanh": lambda x: 1.7159 * torch.tanh(2 * x / 3),
+    "sigmoid": lambda x: 1 / (1 + torch.exp(-x)),
+    "relu": lambda x: x.clamp(min=0),
+    "leaky_relu": lambda x: torch.where(x > 0, x, 0.01 * x),
+    "elu": lambda x: torch.where(x > 0, x, torch.expm1(x)),
+    "gelu": lambda x: x * (1 + torch.erf(x / math.sqrt(2))) / 2,
+    "silu": lambda x: x / (1 + torch.exp(-x)),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_equal_their_formulas(name):
+    x = torch.linspace(-4, 4, 101)
+    torch.testing.assert_close(Activation(name).build()(x), FORMULAS[name](x), atol=1e-6, rtol=1e-5)
+
+
+def test_scaled_tanh_keeps_one():
+    torch.testing.assert_close(
+        Activation("scaled_tanh").build()(torch.tensor([1.0, -1.0])),
+        torch.tensor([1.0, -1.0]),
+        atol=1e-4,
+        rtol=0,
+    )
+
+
+@pytest.mark.parametrize(("group", "table"), [("pool", POOLS), ("activation", ACTIVATIONS), ("init", SCHEMES)])
+def test_unknown_names_are_answered_with_the_choices(group, table):
+    with pytest.raises(LabError, match=rf"^{group}.name=best: .*{', '.join(table)}$"):
+        blocks.DEFAULTS[group]("best")
+
+
+def test_defaults_descend_from_their_bases():
+    assert set(blocks.DEFAULTS) == set(blocks.BASES)
+    assert all(issubclass(blocks.DEFAULTS[group], base) for group, base in blocks.BASES.items())
+
+
+# Initial weights
+
+REFERENCES = {
+    "default": lambda w, g: nn.init.kaiming_uniform_(w, a=5**0.5, generator=g),
+    "xavier_uniform": lambda w, g: nn.init.xavier_uniform_(w, generator=g),
+    "xavier_normal": lambda w, g: nn.init.xavier_normal_(w, generator=g),
+    "he_uniform": lambda w, g: nn.init.kaiming_uniform_(w, nonlinearity="relu", generator=g),
+    "he_normal": lambda w, g: nn.init.kaiming_normal_(w, nonlinearity="relu", generator=g),
+    "lecun_uniform": lambda w, g: nn.init.kaiming_uniform_(w, nonlinearity="linear", generator=g),
+    "lecun_normal": lambda w, g: nn.init.kaiming_normal_(w, nonlinearity="linear", generator=g),
+    "orthogonal": lambda w, g: nn.init.orthogonal_(w, generator=g),
+}
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize("shape", [(16, 6, 5, 5), (84, 120)])
+def test_weights_equal_the_framework(name, shape):
+    ours, theirs = torch.empty(shape), torch.empty(shape)
+    Init(name).fill_weight(ours, torch.Generator().manual_seed(4))
+    REFERENCES[name](theirs, torch.Generator().manual_seed(4))
+    exact = name == "default"
+    torch.testing.assert_close(ours, theirs, rtol=0 if exact else 1e-6, atol=0 if exact else 1e-7)
+
+
+@pytest.mark.parametrize("layer", [lambda: nn.Conv2d(6, 16, 5), lambda: nn.Linear(400, 120)])
+def test_default_is_what_the_layer_itself_would_draw(layer):
+    """torch draws weight and bias in turn from the global generator; the same generator, the same bits."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(11)
+        expected = layer()
+    generator = torch.Generator().manual_seed(11)
+    weight, bias = torch.empty_like(expected.weight), torch.empty_like(expected.bias)
+    with torch.no_grad():
+        Init("default").fill_weight(weight, generator)
+        Init("default").fill_bias(bias, weight, generator)
+    assert torch.equal(weight, expected.weight)
+    assert torch.equal(bias, expected.bias)
+
+
+def test_gain_and_bias_override_the_scheme():
+    plain, doubled = torch.empty(84, 120), torch.empty(84, 120)
+    Init("xavier_uniform").fill_weight(plain, torch.Generator().manual_seed(0))
+    Init("xavier_uniform", gain=2.0).fill_weight(doubled, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(doubled, 2 * plain)
+    net = nn.Sequential(nn.Linear(4, 3))
+    for name, value, expected in [
+        ("he_normal", None, 0.0),
+        ("he_normal", 0.01, 0.01),
+        ("default", 0.0, 0.0),
+        ("default", 0.1, 0.1),
+    ]:
+        Init(name, bias=value).apply(net, seed=0)
+        assert torch.equal(net[0].bias, torch.full((3,), expected))
+    Init("default").apply(net, seed=0)
+    assert 0 < net[0].bias.abs().max() <= 1 / math.sqrt(4)
+
+
+def test_default_refuses_a_gain():
+    with pytest.raises(LabError, match=r"init\.gain=2: .* allowed: null"):
+        Init("default", gain=2.0)
+
+
+def test_orthogonal_weights_are_orthogonal():
+    weight = torch.empty(16, 6, 5, 5)
+    Init("orthogonal").fill_weight(weight, torch.Generator().manual_seed(0))
+    matrix = weight.flatten(1)
+    torch.testing.assert_close(matrix @ matrix.T, torch.eye(16), atol=1e-5, rtol=0)
+
+
+def test_a_layer_without_a_rule_is_not_passed_over():
+    with pytest.raises(TypeError, match="PReLU"):
+        Init("default").apply(nn.Sequential(nn.Linear(4, 3), nn.PReLU()), seed=0)
+
+
+# Dropout
+
+
+def dropout(rate, seed=0, step=0, offset_rows=0):
+    layer = Dropout(rate)
+    set_dropout_keys(layer, seed, step, offset_rows)
+    return layer
+
+
+def test_mask_is_the_stream():
+    x = draw(8, 6, 4, 4)
+    mask = streams.uniform(streams.key(3, "dropout", 17, 0), x.shape) >= 0.3
+    torch.testing.assert_close(dropout(0.3, seed=3, step=17)(x), x * mask / 0.7)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_kept_share_and_mean(rate):
+    y = dropout(rate)(torch.ones(1000, 100))
+    kept = float((y != 0).float().mean())
+    assert abs(kept - (1 - rate)) < 5 * math.sqrt(rate * (1 - rate) / 1e5)
+    torch.testing.assert_close(y[y != 0].unique(), torch.tensor([1 / (1 - rate)]))
+
+
+def test_masks_change_with_seed_step_and_layer():
+    x = torch.ones(16, 20)
+    net = nn.Sequential(Dropout(0.5), Dropout(0.5))
+    set_dropout_keys(net, seed=0, step=0)
+    outputs = [net[0](x), net[1](x), dropout(0.5, seed=1)(x), dropout(0.5, step=1)(x)]
+    assert all(not torch.equal(a, b) for i, a in enumerate(outputs) for b in outputs[:i])
+    assert torch.equal(outputs[0], dropout(0.5)(x))
+
+
+def test_a_slice_of_the_batch_gets_its_slice_of_the_mask():
+    x = draw(12, 6, 3, 3)
+    whole = dropout(0.5)(x)
+    assert torch.equal(dropout(0.5, offset_rows=4)(x[4:9]), whole[4:9])
+
+
+def test_evaluation_is_the_identity():
+    x = draw(4, 5)
+    assert dropout(0.5).eval()(x) is x
+
+
+def test_the_key_is_no_part_of_the_weights():
+    assert not dropout(0.5).state_dict()
+
+
+def test_dropout_under_vmap_equals_one_at_a_time():
+    nets = [nn.Sequential(nn.Linear(5, 7), Dropout(0.5), nn.Linear(7, 6), Dropout(0.2)) for _ in range(3)]
+    for seed, net in enumerate(nets):
+        Init("default").apply(net, seed)
+        set_dropout_keys(net, seed, step=9, offset_rows=2)
+    x = draw(4, 5)
+    params = {n: torch.stack([net.get_parameter(n) for net in nets]) for n, _ in nets[0].named_parameters()}
+    keys = [dropout_keys(nets[0], seed, 9, 2) for seed in range(3)]
+    stacked = {name: torch.stack([k[name] for k in keys]) for name in keys[0]}
+    together = torch.func.vmap(lambda p, k: torch.func.functional_call(nets[0], {**p, **k}, (x,)))(params, stacked)
+    alone = torch.stack([net(x) for net in nets])
+    torch.testing.assert_close(together, alone)
+    assert torch.equal(together == 0, alone == 0)
+
+
+def test_dropout_rate_builds_at_its_place_alone():
+    rate = DropoutRate(0.3, place="flatten")
+    assert rate.build("flatten").rate == 0.3
+    assert rate.build("fc") is rate.build("conv") is None
+    assert DropoutRate(0.0).build("fc") is None
