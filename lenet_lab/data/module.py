@@ -1,0 +1,126 @@
+"""Feeding Lightning: many batches at a time, by index, from tensors in memory.
+
+Lightning spends about a millisecond on every batch it is handed, as much as a small network's whole step. So one
+Lightning batch here is a *chunk* of many training batches; the engine makes one update for each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from lenet_lab.data.arrays import Arrays, Split
+from lenet_lab.data.batches import order
+
+CHUNK_IMAGES = 4096
+EVAL_IMAGES = 2000
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One update's share of one process: images (n, 1, H, W), labels (n,), where it stands in the whole batch."""
+
+    images: Tensor
+    labels: Tensor
+    first_row: int
+    whole: int
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive training batches."""
+
+    batches: tuple[Batch, ...]
+
+
+class TrainingChunks:
+    """The training split in the order of (seed, epoch), in chunks; each process gets its rows of every batch.
+
+    Lightning calls `sampler.set_epoch` before each epoch, also after a resumption.
+    """
+
+    def __init__(self, split: Split, batch_size: int, seed: int, rank: int, world: int, limit: int | None) -> None:
+        self.split, self.batch_size, self.seed, self.rank, self.world = split, batch_size, seed, rank, world
+        full = -(-len(split.labels) // batch_size)
+        self.steps = full if limit is None else min(full, limit)
+        self.per_chunk = max(1, CHUNK_IMAGES // batch_size)
+        self.epoch = 0
+        self.sampler = self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning's word for the epoch about to start, counted from 0."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.steps // self.per_chunk)
+
+    def __iter__(self) -> Iterator[Chunk]:
+        permutation = order(len(self.split.labels), self.seed, self.epoch)
+        for first in range(0, self.steps, self.per_chunk):
+            last = min(first + self.per_chunk, self.steps)
+            yield Chunk(tuple(self._batches(permutation[first * self.batch_size : last * self.batch_size])))
+
+    def _batches(self, rows: Tensor) -> Iterator[Batch]:
+        """Gather a chunk's rows at once, then cut: slices of one tensor cost nothing."""
+        device = self.split.images.device
+        bounds = [(start, min(start + self.batch_size, len(rows))) for start in range(0, len(rows), self.batch_size)]
+        shares = [self._share(start, stop) for start, stop in bounds]
+        mine = rows if self.world == 1 else torch.cat([rows[start:stop] for start, stop in shares])
+        mine = mine.to(device)
+        images, labels = self.split.images[mine], self.split.labels[mine]
+        position = 0
+        for (start, stop), (low, high) in zip(bounds, shares, strict=True):
+            taken = slice(position, position + high - low)
+            yield Batch(images[taken], labels[taken], low - start, stop - start)
+            position += high - low
+
+    def _share(self, start: int, stop: int) -> tuple[int, int]:
+        per_rank = -(-(stop - start) // self.world)
+        low = min(start + self.rank * per_rank, stop)
+        return low, min(low + per_rank, stop)
+
+
+class EvaluationBatches:
+    """A split in large batches, in its own order, whole on every process."""
+
+    def __init__(self, split: Split) -> None:
+        self.split = split
+
+    def __len__(self) -> int:
+        return -(-len(self.split.labels) // EVAL_IMAGES)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        yield from zip(self.split.images.split(EVAL_IMAGES), self.split.labels.split(EVAL_IMAGES), strict=True)
+
+
+class ArraysModule(pl.LightningDataModule):
+    """The splits of one run, on the run's device."""
+
+    def __init__(self, arrays: Arrays, batch_size: int, seed: int, limit: int | None = None) -> None:
+        super().__init__()
+        self.arrays, self.batch_size, self.seed, self.limit = arrays, batch_size, seed, limit
+
+    def setup(self, stage: str) -> None:
+        """Move the splits to the device once: a batch is then a gather, not a transfer."""
+        trainer = self.trainer
+        assert trainer is not None
+        device = trainer.strategy.root_device
+        self.train = self.arrays.train.to(device)
+        self.val = None if self.arrays.val is None else self.arrays.val.to(device)
+        self.rank, self.world = trainer.global_rank, trainer.world_size
+
+    def train_dataloader(self) -> TrainingChunks:
+        """Lightning's hook."""
+        return TrainingChunks(self.train, self.batch_size, self.seed, self.rank, self.world, self.limit)
+
+    def val_dataloader(self) -> EvaluationBatches | list[EvaluationBatches]:
+        """Lightning's hook; no validation split, no validation loop."""
+        return [] if self.val is None else EvaluationBatches(self.val)
+
+    def transfer_batch_to_device(self, batch: object, device: torch.device, dataloader_idx: int) -> object:
+        """The splits are on the device already."""
+        return batch
