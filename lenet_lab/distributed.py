@@ -1,0 +1,88 @@
+"""The other processes of a run that trains on several devices of this machine.
+
+They are started here, each with one rank and the resolved configuration, and not by Lightning: its way is to start
+the command line again, which in a sweep would be the sweep. Under torchrun or SLURM every process is there already.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from lenet_lab.config.schema import Trainer
+
+
+class Ranks:
+    """A context in which the other local ranks of a run are alive; this process is rank 0."""
+
+    def __init__(self, resolved: Mapping[str, Any], trainer: Trainer) -> None:
+        self.count = trainer.devices - 1 if trainer.world_size > 1 and "LOCAL_RANK" not in os.environ else 0
+        self.resolved, self.trainer = resolved, trainer
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self._before: dict[str, str | None] = {}
+
+    def __enter__(self) -> Ranks:
+        if self.count:
+            address = {
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(_free_port()),
+                "WORLD_SIZE": str(self.trainer.devices),
+                "NODE_RANK": "0",
+                "LOCAL_RANK": "0",
+            }
+            self._before = {key: os.environ.get(key) for key in address}
+            os.environ.update(address)
+            self._folder = tempfile.TemporaryDirectory(prefix="lenet_lab-ranks-")
+            spec = Path(self._folder.name) / "config.json"
+            spec.write_text(json.dumps(self.resolved))
+            for rank in range(1, self.count + 1):
+                environment = {
+                    **os.environ,
+                    "LOCAL_RANK": str(rank),
+                    "LENET_LAB_PARENT_PID": str(os.getpid()),
+                }
+                command = [sys.executable, "-m", "lenet_lab.rank", str(spec)]
+                self.processes.append(subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL))
+        return self
+
+    def join(self, timeout: float = 60.0) -> None:
+        """Wait for the others after training.
+
+        Raises:
+            RuntimeError: one of them failed.
+        """
+        for rank, process in enumerate(self.processes, 1):
+            if process.wait(timeout) != 0:
+                raise RuntimeError(f"rank {rank} ended with status {process.returncode}")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        if self.count:
+            import torch.distributed as dist
+
+            if dist.is_available() and dist.is_initialized():
+                dist.destroy_process_group()
+            self._folder.cleanup()
+            for key, value in self._before.items():
+                os.environ.pop(key, None)
+                if value is not None:
+                    os.environ[key] = value
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

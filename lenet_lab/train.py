@@ -1,0 +1,70 @@
+"""From a checked configuration to trained weights: what every process of a run does, tracked or not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from lenet_lab.cell import build
+from lenet_lab.config.schema import Config, Trainer
+from lenet_lab.data import Arrays
+from lenet_lab.engines import FAST_DEV_BATCHES, Hardware, Recipe, Trained, fit
+
+FUSED = False
+Sink = Callable[[Mapping[str, float], int], None]
+Watch = Callable[[int, float, Mapping[str, float]], None]
+
+
+def train(
+    config: Config, arrays: Arrays, folder: Path | None, sink: Sink | None = None, watch: Watch | None = None
+) -> tuple[nn.Module, Trained]:
+    """Build the network and train it, from the newest valid checkpoint in `folder` where there is one.
+
+    Raises:
+        Diverged: the loss is no longer finite.
+    """
+    net = build(config)
+    limit = FAST_DEV_BATCHES if config.trainer.fast_dev else None
+    recipe = Recipe(
+        objective=config.loss,
+        optimizer=config.optimizer,
+        schedule=config.schedule,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        seed=config.seed,
+        epochs=1 if limit else config.epochs,
+        steps_per_epoch=math.ceil(images_per_epoch(config, len(arrays.train)) / config.batch_size.value),
+        fused=FUSED,
+    )
+    trainer = config.trainer
+    kind = "gpu" if device_of(trainer).type == "cuda" else "cpu"
+    hardware = Hardware(kind, trainer.devices, trainer.nodes, trainer.precision)
+    trained = fit(
+        net,
+        recipe,
+        arrays,
+        config.batch_size.value,
+        config.early_stopping,
+        hardware,
+        folder,
+        sink=sink,
+        watch=watch,
+        test_curve=config.test_curve,
+        limit=limit,
+    )
+    return net, trained
+
+
+def images_per_epoch(config: Config, train_size: int) -> int:
+    """Images that one epoch trains on."""
+    return min(train_size, FAST_DEV_BATCHES * config.batch_size.value) if config.trainer.fast_dev else train_size
+
+
+def device_of(trainer: Trainer) -> torch.device:
+    """The first device that a trainer means."""
+    gpu = trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.cuda.is_available())
+    return torch.device("cuda", 0) if gpu else torch.device("cpu")
