@@ -1,0 +1,98 @@
+"""What a run's numbers rest on: code, libraries, machine, and how it was executed."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+import subprocess
+from collections.abc import Mapping
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).resolve().parent
+TRAINING = ("blocks", "data", "models", "objectives.py", "optim", "engines")
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "hydra-core",
+    "omegaconf",
+    "mlflow",
+    "numpy",
+    "scikit-learn",
+)
+SECRET = re.compile(r"(pass(word|wd)?|secret|token|api[-_]?key|access[-_]?key|credential|auth)", re.IGNORECASE)
+
+
+@cache
+def code_digest() -> str:
+    """SHA-256 (hex) of the modules that decide a run's numbers, by name and content."""
+    digest = hashlib.sha256()
+    for part in TRAINING:
+        root = PACKAGE / part
+        for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
+            digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+@cache
+def git() -> tuple[str, str]:
+    """The commit that the package lies in and what differs from it; empty strings outside a repository."""
+    repository = PACKAGE.parent
+    if not (repository / ".git").exists():
+        return "", ""
+    try:
+        commit = _git(repository, "rev-parse", "HEAD").strip()
+        return commit, _git(repository, "diff", "HEAD", "--", "lenet_lab", "conf")
+    except (OSError, subprocess.SubprocessError):
+        return "", ""
+
+
+def _git(repository: Path, *words: str) -> str:
+    command = ["git", "-C", str(repository), *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout
+
+
+@cache
+def versions() -> Mapping[str, str]:
+    """The libraries that training rests on, and Python."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def environment() -> str:
+    """Every installed distribution, `name==version`, a line each."""
+    names = {d.metadata["Name"].lower(): d.version for d in metadata.distributions() if d.metadata["Name"]}
+    return "".join(f"{name}=={version}\n" for name, version in sorted(names.items()))
+
+
+def execution(device: str, threads: int, fused: bool, engine: str = "single") -> dict[str, Any]:
+    """How a run was executed. Equal records: equal numbers, bit for bit; otherwise to float tolerance."""
+    return {
+        "engine": engine,
+        "device": device,
+        "threads": threads,
+        "memory_format": "contiguous",
+        "fused": fused,
+        "code": code_digest(),
+        "versions": dict(versions()),
+        "machine": platform.machine(),
+    }
+
+
+def redact(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with every value whose key names a secret, and every password inside a URI, taken out."""
+    return {key: "[redacted]" if SECRET.search(key) else redact_text(value) for key, value in values.items()}
+
+
+def redact_text(value: Any) -> Any:
+    """A text without the passwords of the URIs in it."""
+    return re.sub(r"(\w+://)[^/\s@]+@", r"\1[redacted]@", value) if isinstance(value, str) else value

@@ -1,0 +1,21 @@
+"""Everything that talks to MLflow."""
+
+from lenet_lab.tracking.read import read_curves, read_runs, record
+from lenet_lab.tracking.runs import Busy, TakenOver, TrackedRun, claim, counts, deliver_pending, find, search
+from lenet_lab.tracking.store import Store, open_store
+
+__all__ = [
+    "Busy",
+    "Store",
+    "TakenOver",
+    "TrackedRun",
+    "claim",
+    "counts",
+    "deliver_pending",
+    "find",
+    "open_store",
+    "read_curves",
+    "read_runs",
+    "record",
+    "search",
+]

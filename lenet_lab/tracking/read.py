@@ -1,0 +1,72 @@
+"""Tracked runs as plain records."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lenet_lab.records import Curves, RunRecord
+from lenet_lab.tracking.locks import alive
+from lenet_lab.tracking.runs import LEASE_S, counts, search
+from lenet_lab.tracking.store import Store
+
+
+def read_runs(store: Store, filter_string: str = "") -> list[RunRecord]:
+    """All runs of cells (not the sweeps' parents)."""
+    runs = search(store, filter_string)
+    return [record(store, run) for run in runs if "lenet.key" in run.data.tags]
+
+
+def record(store: Store, run: Any) -> RunRecord:
+    """One MLflow run as a record; its state is what is true now, not what was written last."""
+    tags, info = run.data.tags, run.info
+    params = run.data.params
+    return RunRecord(
+        run_id=info.run_id,
+        name=info.run_name or info.run_id,
+        key=tags.get("lenet.key", ""),
+        arm=tags.get("lenet.arm", ""),
+        seed=int(params["seed"]) if params.get("seed", "").isdigit() else None,
+        state=state_of(store, tags),
+        sweep=tags.get("lenet.sweep", ""),
+        params=dict(params),
+        metrics=dict(run.data.metrics),
+        tags={
+            key: value for key, value in tags.items() if not key.startswith("mlflow.") or key == "mlflow.parentRunId"
+        },
+        start_ms=info.start_time,
+        end_ms=info.end_time,
+        artifact_uri=info.artifact_uri or "",
+        link=link(store, info.run_id),
+    )
+
+
+def state_of(store: Store, tags: Mapping[str, str]) -> str:
+    """complete, diverged, failed, stopped, running, or dead: said to be running by a process that is no more."""
+    state = tags.get("lenet.state", "running")
+    if counts(tags) or state in ("failed", "stopped"):
+        return state
+    if tags.get("lenet.host") == socket.gethostname():
+        return "running" if alive(store, tags.get("lenet.key", "")) else "dead"
+    return "running" if abs(time.time() - float(tags.get("lenet.heartbeat", 0))) < LEASE_S else "dead"
+
+
+def link(store: Store, run_id: str) -> str:
+    """Where the run is in MLflow's UI: relative to a server of one's own, absolute on the server that tracks."""
+    base = store.uri.rstrip("/") if store.uri.startswith("http") else "http://127.0.0.1:5000"
+    return f"{base}/#/experiments/{store.experiment_id}/runs/{run_id}"
+
+
+def read_curves(store: Store, run_ids: Iterable[str], keys: Iterable[str]) -> Curves:
+    """Metric histories: run id -> metric -> ((step, value), ...) by step."""
+    wanted = list(keys)
+    curves: dict[str, dict[str, tuple[tuple[int, float], ...]]] = {}
+    for run_id in run_ids:
+        curves[run_id] = {}
+        for key in wanted:
+            points = {point.step: point.value for point in store.client.get_metric_history(run_id, key)}
+            if points:
+                curves[run_id][key] = tuple(sorted(points.items()))
+    return curves

@@ -1,0 +1,172 @@
+"""The store: where it is, made once, opened by many, with a folder beside it for locks, spools and checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from lenet_lab.records import LabError
+
+EXPERIMENT = "lenet_lab"
+DEFAULT_URI = "sqlite:///mlflow.db"
+
+# a client that gives up soon: the spool tries again, so no call may block a run
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+
+@dataclass(frozen=True)
+class Store:
+    """An opened store.
+
+    Attributes:
+        uri: MLflow's tracking URI, absolute.
+        state: this machine's folder for the store: locks, spools, checkpoints, logs.
+        experiment_id: MLflow's id of the experiment `lenet_lab`.
+    """
+
+    uri: str
+    state: Path
+    experiment_id: str
+
+    @cached_property
+    def client(self) -> Any:
+        """MLflow's client."""
+        return _client(self.uri)
+
+    def folder(self, *parts: str) -> Path:
+        """A folder inside `state`, made when missing, private to the user."""
+        path = self.state.joinpath(*parts)
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return path
+
+
+def locate(uri: str | None) -> str:
+    """The tracking URI in force: the argument, MLFLOW_TRACKING_URI, or SQLite in the current folder; made absolute.
+
+    Raises:
+        LabError: a scheme that MLflow no longer serves, or no scheme at all.
+    """
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    if uri.startswith("sqlite:///"):
+        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).expanduser().absolute()}"
+    if urlsplit(uri).scheme in ("http", "https", "postgresql", "mysql", "mssql"):
+        return uri
+    raise LabError(f"tracking.uri={public(uri)}: allowed are sqlite:///FILE.db and http(s)://HOST:PORT")
+
+
+def public(uri: str) -> str:
+    """A URI without its user and password, fit to be shown."""
+    parts = urlsplit(uri)
+    return uri.replace(parts.netloc, parts.netloc.rpartition("@")[2], 1) if "@" in parts.netloc else uri
+
+
+def database(uri: str) -> Path | None:
+    """The file of an SQLite store."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def state_folder(uri: str) -> Path:
+    """Beside an SQLite store (`mlflow.db` -> `mlflow.lab/`), else in the user's cache, by the URI's digest."""
+    file = database(uri)
+    if file is not None:
+        return file.with_suffix(".lab")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return cache / "lenet_lab" / "state" / hashlib.sha256(public(uri).encode()).hexdigest()[:16]
+
+
+def open_store(uri: str | None = None, create: bool = True) -> Store:
+    """Open the store; make it where it is missing, once, under a lock (concurrent first starts would break it).
+
+    Raises:
+        LabError: it cannot be reached, read or written, or is missing and `create` is false.
+    """
+    located = locate(uri)
+    file, state = database(located), state_folder(located)
+    if file is not None:
+        _check_file(file, create)
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _lock(state / "store.lock", exclusive=not _made(file, state)):
+            if not _made(file, state):
+                if file is not None:
+                    _prepare(file)
+                _experiment(located, file, create=True)
+                (state / "made").touch()
+        return Store(located, state, _experiment(located, file, create=False))
+    except LabError:
+        raise
+    except OSError as error:
+        raise LabError(f"tracking.uri={public(located)}: {error.strerror}: {error.filename}") from None
+    except Exception as error:
+        why = " ".join(str(error).split())[:200]
+        raise LabError(f"tracking.uri={public(located)}: the store does not answer: {why}") from None
+
+
+def _made(file: Path | None, state: Path) -> bool:
+    return (state / "made").exists() and (file is None or (file.exists() and file.stat().st_size > 0))
+
+
+def _check_file(file: Path, create: bool) -> None:
+    where = f"tracking.uri=sqlite:///{file}"
+    if file.exists():
+        if not os.access(file, os.R_OK | os.W_OK) or not os.access(file.parent, os.W_OK):
+            raise LabError(
+                f"{where}: the store cannot be written; give yourself the right or choose another tracking.uri"
+            )
+        with file.open("rb") as content:
+            if content.read(16) not in (b"", b"SQLite format 3\0"):
+                raise LabError(f"{where}: not an SQLite database; choose another tracking.uri")
+    elif not create:
+        raise LabError(f"{where}: no store there; run something first, or choose with --store or MLFLOW_TRACKING_URI")
+    elif not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
+        raise LabError(f"{where}: its folder is missing or cannot be written; choose another tracking.uri")
+
+
+def _prepare(file: Path) -> None:
+    """An empty database, private to the user, whose readers do not wait for its writers."""
+    file.touch(mode=0o600)
+    with contextlib.closing(sqlite3.connect(file, timeout=30)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+
+
+def _experiment(uri: str, file: Path | None, create: bool) -> str:
+    client = _client(uri)
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found is not None:
+        return str(found.experiment_id)
+    if not create:
+        raise LabError(f"tracking.uri={public(uri)}: no experiment {EXPERIMENT!r} there")
+    location = None
+    if file is not None:
+        folder = file.parent / "mlartifacts"
+        folder.mkdir(exist_ok=True, mode=0o700)
+        location = folder.as_uri()
+    return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+
+
+def _client(uri: str) -> Any:
+    from mlflow import MlflowClient
+
+    for name in ("mlflow", "alembic"):  # after the import, which sets them itself
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=uri)
+
+
+@contextlib.contextmanager
+def _lock(path: Path, exclusive: bool) -> Iterator[None]:
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        yield
