@@ -1,0 +1,6 @@
+"""`python -m lenet_lab`."""
+
+from lenet_lab.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""A cell made ready: checked, its data and network buildable, its names known. Nothing is opened or written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from torch import nn
+
+from lenet_lab import models
+from lenet_lab.config.compose import Cell
+from lenet_lab.config.keys import arm_key, run_key
+from lenet_lab.config.schema import Config, parse
+from lenet_lab.config.validate import refuse
+from lenet_lab.data import Arrays, Data
+
+# what names no variant: it says where, how or how often, not what
+NOT_IN_NAME = (
+    "experiment",
+    "tracking",
+    "sweep",
+    "trainer.threads",
+    "trainer.accelerator",
+    "name",
+    "data.root",
+    "data.download",
+    "hydra",
+)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A cell that can run.
+
+    Attributes:
+        key, arm: the digest that names the run, and that of its arm (the same without the seed).
+        name: what sets the run apart, for people.
+    """
+
+    cell: Cell
+    config: Config
+    key: str
+    arm: str
+    data_digest: str
+    name: str
+
+
+def make_ready(cell: Cell) -> Ready:
+    """Check a composed cell down to the network that it builds.
+
+    Raises:
+        LabError: anything about it that cannot work, named in one line.
+    """
+    config = parse(cell.resolved)
+    digest = config.data.digest()
+    train_size = config.data.counts()[0]
+    if config.batch_size.value > train_size:
+        refuse(
+            "batch_size",
+            config.batch_size.value,
+            f"larger than the training split; allowed: 1 to {train_size}",
+        )
+    _check_hardware(config)
+    build(config)
+    key, arm = run_key(cell.resolved, digest), arm_key(cell.resolved, digest)
+    return Ready(cell, config, key, arm, digest, run_name(cell, config))
+
+
+def build(config: Config) -> nn.Module:
+    """The network of a configuration, freshly initialised from its seed.
+
+    Raises:
+        LabError: parts that do not fit each other.
+    """
+    parts = models.Parts(
+        pool=config.pool,
+        norm=config.norm,
+        activation=config.activation,
+        dropout=config.dropout,
+        head=config.head,
+        init=config.init,
+        in_shape=config.data.in_shape,
+        classes=len(config.data.classes),
+        seed=config.seed,
+    )
+    return models.build(config.model, parts)
+
+
+@lru_cache(maxsize=1)
+def load(data: Data) -> Arrays:
+    """The splits; kept, since a pre-flight check and the run itself want the same."""
+    return data.load()
+
+
+def run_name(cell: Cell, config: Config) -> str:
+    """The overrides that name a variant, in the order of the groups, the seed last; `baseline` where there are none."""
+    pairs = dict(override.lstrip("+~").partition("=")[::2] for override in cell.overrides)
+    kept = {
+        k: _plain(v)
+        for k, v in pairs.items()
+        if k.partition("@")[0] not in NOT_IN_NAME and k.partition(".")[0] not in NOT_IN_NAME
+    }
+    kept.pop("seed", None)
+    shown = " ".join(f"{key}={value}" for key, value in sorted(kept.items())) or "baseline"
+    return f"{shown if len(shown) <= 180 else shown[:177] + '...'} seed={config.seed}"
+
+
+def params(ready: Ready) -> dict[str, str]:
+    """MLflow's parameters: `<group>` is the option chosen, `<group>.<key>` its values."""
+    flat: dict[str, str] = dict(ready.cell.choices)
+    for key, value in ready.cell.resolved.items():
+        if key in ("tracking", "sweep", "experiment"):
+            flat.pop(key, None)
+        elif isinstance(value, Mapping):
+            flat.update({f"{key}.{inner}": _text(x) for inner, x in value.items() if (key, inner) != ("data", "root")})
+        elif value is not None:
+            flat[key] = _text(value)
+    return flat
+
+
+def threads(config: Config) -> int:
+    """Threads of torch in this process: the configuration's word, the launcher's, or all cores."""
+    given = config.trainer.threads or int(os.environ.get("LENET_LAB_THREADS", "0"))
+    return given or len(os.sched_getaffinity(0))
+
+
+def _check_hardware(config: Config) -> None:
+    import torch
+
+    trainer, gpus = config.trainer, torch.cuda.device_count()
+    if trainer.accelerator == "gpu" and gpus == 0:
+        refuse("trainer.accelerator", "gpu", "torch sees no GPU here; allowed: cpu, auto")
+    if trainer.accelerator != "cpu" and gpus and trainer.devices > gpus:
+        refuse("trainer.devices", trainer.devices, f"torch sees {gpus} GPU(s); allowed: 1 to {gpus}")
+    if trainer.precision == "16-mixed" and gpus == 0:
+        refuse("trainer.precision", "16-mixed", "needs a GPU; allowed on the CPU: 32-true, 64-true, bf16-mixed")
+    if trainer.precision == "16-mixed" and config.weight_decay.l1:
+        refuse(
+            "weight_decay.penalty",
+            "l1",
+            "not with trainer.precision=16-mixed, whose gradients are scaled; allowed: l2",
+        )
+
+
+def _plain(value: str) -> str:
+    return value.strip("'\"")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else "null" if value is None else str(value)

@@ -1,0 +1,53 @@
+"""The names of runs: a run key is the digest of everything that decides a run's numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+# where things are written, read or shown, and on what they run: none of it changes what is trained
+NOT_IN_KEY = {
+    "name": True,
+    "experiment": True,
+    "sweep": True,
+    "tracking": True,
+    "data": ("root", "download"),
+    "trainer": ("accelerator", "threads", "devices", "nodes"),
+}
+
+
+def identity(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a resolved configuration that decides the numbers, with the world size spelled out."""
+    kept: dict[str, Any] = {}
+    for key, value in resolved.items():
+        drop = NOT_IN_KEY.get(key)
+        if drop is True:
+            continue
+        kept[key] = {k: v for k, v in value.items() if k not in drop} if isinstance(drop, tuple) else value
+    trainer = resolved["trainer"]
+    kept["trainer"] = {**kept["trainer"], "world_size": trainer["devices"] * trainer["nodes"]}
+    return kept
+
+
+def run_key(resolved: Mapping[str, Any], data_digest: str) -> str:
+    """SHA-256 (hex) of the identity of a cell, its seed and its data."""
+    return _sha256({**identity(resolved), "data_digest": data_digest})
+
+
+def arm_key(resolved: Mapping[str, Any], data_digest: str) -> str:
+    """The same without the seed: runs of one arm differ by seed alone."""
+    kept = identity(resolved)
+    kept.pop("seed")
+    return _sha256({**kept, "data_digest": data_digest})
+
+
+def sweep_id(run_keys: Iterable[str]) -> str:
+    """SHA-256 (hex) of the sorted run keys."""
+    return _sha256(sorted(set(run_keys)))
+
+
+def _sha256(document: Any) -> str:
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,77 @@
+"""Groups that stand for a number: `lr=0.001,0.0042` beside `lr=paper`.
+
+Hydra takes an option's name as text and refuses a bare number ("Got float"), so a number is quoted before Hydra
+parses it, and `numbers://` (see `plugins/hydra_plugins`) serves the quoted name as `{value: ...}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from lenet_lab.records import LabError
+
+NUMBER_GROUPS = ("lr", "batch_size", "weight_decay", "dropout", "early_stopping")
+
+
+def number(text: str) -> int | float | None:
+    """The number that an option's name spells, or None where it spells none."""
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return None
+
+
+def quote(override: str) -> str:
+    """One override as Hydra can read it: numbers of a number group quoted, lists and ranges of them too.
+
+    Anything else comes back unchanged, mistakes included: Hydra words those itself.
+
+    Raises:
+        LabError: an `interval`, which no grid can visit.
+    """
+    if override.split("=", 1)[0].lstrip("+") not in NUMBER_GROUPS:
+        return override
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import IntervalSweep
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException:
+        return override
+    if parsed.is_delete():
+        return override
+    key = override.split("=", 1)[0]
+    value = parsed.value()
+    if isinstance(value, IntervalSweep):
+        raise LabError(f"{override}: a grid cannot visit an interval; list the values ({key}=0.001,0.01) or use range")
+    if parsed.is_sweep_override() and parsed.is_discrete_sweep():
+        values: Iterable[Any] = [_unquoted(text) for text in parsed.sweep_string_iterator()]
+    elif isinstance(value, list):
+        values = value
+    else:
+        values = [value]
+    return f"{key}={','.join(_option(item) for item in values)}"
+
+
+def quote_params(params: dict[str, Any]) -> dict[str, Any]:
+    """The same for `hydra.sweeper.params` of an experiment file; a YAML list there is a sweep over its items."""
+    quoted = {}
+    for key, value in params.items():
+        if isinstance(value, list | tuple):
+            value = ",".join(str(item) for item in value)
+        quoted[key] = quote(f"{key}={value}").split("=", 1)[1] if key in NUMBER_GROUPS else value
+    return quoted
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+
+
+def _option(value: Any) -> str:
+    text = str(value)
+    spelled = number(text)
+    return text if spelled is None or isinstance(value, bool) else f"'{spelled!r}'"

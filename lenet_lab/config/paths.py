@@ -1,0 +1,36 @@
+"""Where the configuration lies: inside the wheel, or `conf/` of the repository."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def conf_dir() -> Path:
+    """The absolute configuration directory.
+
+    Raises:
+        FileNotFoundError: the installation carries no configuration.
+    """
+    for candidate in (PACKAGE / "conf", PACKAGE.parent / "conf"):
+        if (candidate / "config.yaml").is_file():
+            return candidate
+    raise FileNotFoundError(f"no configuration beside {PACKAGE}: reinstall lenet_lab")
+
+
+def prepare() -> None:
+    """Make Hydra ready for this package; call it before Hydra starts.
+
+    The parent of the package's own `hydra_plugins` is appended to `sys.path` (Hydra looks for plugins nowhere else,
+    and appending leaves other installed plugins where they are), and the variables that `conf/config.yaml` reads
+    get a value.
+    """
+    path = str(PACKAGE / "plugins")
+    if path not in sys.path:
+        sys.path.append(path)
+    os.environ.setdefault("LENET_LAB_SWEEP", "")
+    os.environ.setdefault("LENET_LAB_PARENT", "")
+    os.environ.setdefault("LENET_LAB_LAUNCH", f"{os.getpid()}-{os.urandom(2).hex()}")

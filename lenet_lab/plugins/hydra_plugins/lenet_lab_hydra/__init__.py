@@ -1,0 +1,1 @@
+"""What Hydra discovers of lenet_lab: the config source of numbers and the launcher."""

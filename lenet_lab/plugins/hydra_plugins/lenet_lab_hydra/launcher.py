@@ -1,0 +1,24 @@
+"""`hydra/launcher=lab`: Hydra's name for the pool of clean processes in `lenet_lab.sweeps`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class LabLauncher(Launcher):
+    """Runs a sweep's jobs side by side on this machine."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Hydra's hook."""
+        self.hydra_context, self.config = hydra_context, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Hydra's hook; a job that fails is an outcome, not an exception."""
+        from lenet_lab.sweeps.launch import launch
+
+        return launch(self.hydra_context, self.config, [list(words) for words in job_overrides], initial_job_idx)

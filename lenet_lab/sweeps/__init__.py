@@ -1,0 +1,1 @@
+"""Sweeps: their cells, the pool of processes, the closing table."""

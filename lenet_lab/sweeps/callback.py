@@ -1,0 +1,107 @@
+"""A sweep's parent and its closing table, as a Hydra callback: so that any launcher keeps them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from lenet_lab.records import LabError
+
+
+class SweepCallback(Callback):
+    """Checks every cell and opens the parent before the first job; says what happened after the last."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Hydra's hook. It swallows exceptions of callbacks, so a refusal leaves as SystemExit."""
+        try:
+            _begin(config)
+        except LabError as error:
+            print(f"lenet_lab: {error}", file=sys.stderr)
+            sys.exit(2)
+        except (HydraException, OmegaConfBaseException) as error:
+            from lenet_lab.cli import one_line
+
+            print(f"lenet_lab: {one_line(error)}", file=sys.stderr)
+            sys.exit(2)
+        except Exception:
+            traceback.print_exc()
+            sys.exit(1)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Hydra's hook."""
+        status = _finish()
+        if status:
+            sys.exit(status)
+
+
+def _begin(config: DictConfig) -> None:
+    from lenet_lab.cell import load
+    from lenet_lab.sweeps.forks import warm_up
+    from lenet_lab.sweeps.plan import cells_of, make_plan, set_current
+    from lenet_lab.tracking import deliver_pending, open_store
+    from lenet_lab.tracking.parents import open_parent
+    from lenet_lab.tracking.runs import bury
+
+    warm_up(config)
+    cells = cells_of(config)
+    if cells is None:
+        raise LabError("hydra/sweeper: only Hydra's own grid is understood; allowed: hydra/sweeper=basic")
+    for data in dict.fromkeys(ready.config.data for ready in cells):
+        load(data)
+    store = open_store(cells[0].config.tracking.uri)
+    deliver_pending(store)
+    plan = make_plan(cells, store)
+    unique = plan.unique()
+    rows = [{"key": c.key, "arm": c.arm, "name": c.name, "overrides": list(c.overrides)} for c in unique]
+    plan.parent = open_parent(store, plan.sweep, _name(config), rows)
+    plan.bury = lambda key, why: bury(store, key, why)
+    os.environ.update(LENET_LAB_SWEEP=plan.sweep, LENET_LAB_PARENT=plan.parent)
+    done = sum(c.finished is not None for c in unique)
+    others = sum(c.other_code for c in unique)
+    note = (
+        f"; {others} of the done by another version of the code (sweep.redo=code trains them again)" if others else ""
+    )
+    print(
+        f"sweep {plan.sweep[:8]}: {len(unique)} cells, {done} done already, {len(unique) - done} to train{note}",
+        file=sys.stderr,
+    )
+    set_current(plan)
+
+
+def _name(config: DictConfig) -> str:
+    experiment = config.hydra.runtime.choices.get("experiment")
+    words = [word for word in config.hydra.overrides.task if not word.startswith(("tracking", "sweep.", "hydra"))]
+    return " ".join(words).replace("'", "") or str(experiment or "baseline")
+
+
+def _finish() -> int:
+    """The closing table, on the terminal and in the parent's description; the exit status of the sweep."""
+    from lenet_lab.sweeps.plan import current
+    from lenet_lab.sweeps.table import closing, markdown
+    from lenet_lab.tracking import find, record
+    from lenet_lab.tracking.parents import close_parent
+
+    plan = current()
+    assert plan.store is not None
+    assert plan.parent is not None
+    found = find(plan.store, [cell.key for cell in plan.cells])
+    records = {key: record(plan.store, run) for key, run in found.items()}
+    rows = closing(plan, records)
+    bad = [row for row in rows if row.outcome not in ("complete", "done")]
+    close_parent(plan.store, plan.parent, markdown(rows), ok=not bad)
+    if plan.stopped_by is not None:
+        print("stopped; the same command goes on where it stopped", file=sys.stderr)
+        return 128 + signal.Signals(plan.stopped_by).value
+    return 1 if bad else 0
+
+
+__all__: Sequence[str] = ["SweepCallback"]

@@ -1,0 +1,24 @@
+"""The server that jobs are forked from: it pays the imports once, while the parent still checks the cells."""
+
+from __future__ import annotations
+
+import multiprocessing
+from multiprocessing.context import ForkServerContext
+
+from omegaconf import DictConfig
+
+
+def context() -> ForkServerContext:
+    """Processes made here start clean, with everything imported."""
+    made = multiprocessing.get_context("forkserver")
+    made.set_forkserver_preload(["lenet_lab.sweeps.preload"])
+    return made
+
+
+def warm_up(config: DictConfig) -> None:
+    """Start the server now, where the sweep will use it."""
+    if str(config.hydra.launcher._target_).endswith(".LabLauncher"):
+        from multiprocessing.forkserver import ensure_running
+
+        context()
+        ensure_running()

@@ -1,0 +1,236 @@
+"""Jobs side by side: a clean process each, forked from a server that has paid the imports."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
+from hydra.types import HydraContext
+from omegaconf import DictConfig, open_dict
+
+from lenet_lab.outcome import Outcome
+from lenet_lab.sweeps.forks import context
+from lenet_lab.sweeps.plan import Planned, current
+from lenet_lab.sweeps.screen import SweepScreen
+from lenet_lab.sweeps.worker import Order, work_in_process
+
+GRACE_S = 10.0
+
+
+@dataclass
+class Job:
+    """One cell waiting or running."""
+
+    index: int
+    planned: Planned
+    order: Order
+    tries: int = 0
+    slot: int = -1
+    process: Any = None
+    pipe: Any = None
+    started: float = 0.0
+    ending: float | None = None  # when it was asked to end
+    why: str | None = None
+
+
+def launch(
+    hydra_context: HydraContext, config: DictConfig, overrides: Sequence[list[str]], first: int
+) -> list[JobReturn]:
+    """Run the jobs and return how each ended, in their order."""
+    setup_globals()
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    plan = current()
+    outcomes: dict[int, Outcome] = {}
+    queue: deque[Job] = deque()
+    workers, threads = width(config, [plan.of(words) for words in overrides])
+    returns = []
+    for index, words in enumerate(overrides):
+        planned = plan.of(words)
+        job_config = hydra_context.config_loader.load_sweep_config(config, list(words))
+        with open_dict(job_config):
+            job_config.hydra.job.id = job_config.hydra.job.num = first + index
+        returns.append(JobReturn(overrides=words, cfg=job_config, status=JobStatus.COMPLETED))
+        if planned.finished is not None:
+            outcomes[index] = planned.finished
+        else:
+            log = Path(str(job_config.hydra.sweep.dir)).absolute() / str(first + index) / "job.log"
+            queue.append(Job(index, planned, _order(hydra_context, job_config, log, threads, workers)))
+    pool = Pool(config.sweep, workers, outcomes, plan.bury, len(overrides))
+    pool.run(queue)
+    for index, result in enumerate(returns):
+        result.return_value = outcomes[index].as_dict() if index in outcomes else None
+    plan.outcomes.update({plan.of(words).key: outcomes[i] for i, words in enumerate(overrides) if i in outcomes})
+    plan.stopped_by = pool.stopped_by
+    return returns
+
+
+def width(config: DictConfig, planned: Sequence[Planned]) -> tuple[int, int]:
+    """Workers side by side and threads each: one worker a GPU or a core, the cores divided among them."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0))
+    gpus = torch.cuda.device_count() if config.trainer.accelerator != "cpu" else 0
+    most = max((p.world_size for p in planned), default=1)
+    todo = sum(p.finished is None for p in planned)
+    workers = config.sweep.workers or max(1, (gpus or cores) // most)
+    workers = max(1, min(workers, todo))
+    return workers, config.sweep.threads or max(1, cores // (workers * (most if not gpus else 1)))
+
+
+def _order(hydra_context: HydraContext, config: DictConfig, log: Path, threads: int, workers: int) -> Order:
+    import cloudpickle
+
+    environment = {
+        "LENET_LAB_THREADS": str(threads),
+        "LENET_LAB_TIMING": "shared" if workers > 1 else "alone",
+        "OMP_NUM_THREADS": str(threads),
+    }
+    return Order(cloudpickle.dumps((hydra_context, config, Singleton.get_state())), environment, str(log))
+
+
+class Pool:
+    """Starts, watches and ends the processes of a sweep."""
+
+    def __init__(
+        self,
+        sweep: DictConfig,
+        workers: int,
+        outcomes: dict[int, Outcome],
+        bury: Callable[[str, str], None],
+        total: int,
+    ) -> None:
+        self.sweep, self.workers, self.outcomes, self.bury = sweep, workers, outcomes, bury
+        self.running: list[Job] = []
+        self.stopped_by: int | None = None
+        self.screen = SweepScreen(total, len(outcomes))
+        self.context = context()
+
+    def run(self, queue: deque[Job]) -> None:
+        """Work through the queue; a first SIGINT or SIGTERM lets jobs end in order, a second kills them."""
+        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with self.screen:
+                while queue or self.running:
+                    while queue and len(self.running) < self.workers and not self._halted():
+                        self._start(queue.popleft())
+                    if not self.running:
+                        break
+                    self._listen()
+                    for job in [job for job in self.running if self._ended(job)]:
+                        self._reap(job, queue)
+        finally:
+            for job in self.running:
+                job.process.kill()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _halted(self) -> bool:
+        failed = self.sweep.fail_fast and any(o.state not in ("complete", "done") for o in self.outcomes.values())
+        return self.stopped_by is not None or failed
+
+    def _start(self, job: Job) -> None:
+        job.slot = min(set(range(self.workers)) - {other.slot for other in self.running})
+        job.order.environment["LENET_LAB_SLOT"] = str(job.slot)
+        job.order.environment.update(_gpu_of(job))
+        job.pipe, far = self.context.Pipe(duplex=False)
+        job.process = self.context.Process(target=work_in_process, args=(job.order, far), name=job.planned.name)
+        job.process.start()
+        far.close()
+        job.started, job.ending, job.why, job.tries = time.perf_counter(), None, None, job.tries + 1
+        self.running.append(job)
+        self.screen.start(job.slot, job.planned.name, job.planned.epochs)
+
+    def _listen(self) -> None:
+        """Take in what jobs say, and end those whose time is up."""
+        ready = wait(
+            [j.pipe for j in self.running if not j.pipe.closed] + [j.process.sentinel for j in self.running],
+            timeout=0.25,
+        )
+        for job in self.running:
+            while job.pipe in ready and not job.pipe.closed:
+                try:
+                    kind, *rest = job.pipe.recv()
+                except (EOFError, OSError):
+                    job.pipe.close()
+                    break
+                if kind == "watch":
+                    self.screen.report(job.slot, *rest)
+                else:
+                    self.outcomes[job.index] = _outcome(job, rest[0])
+                if not job.pipe.poll():
+                    break
+            limit = self.sweep.time_limit
+            if limit is not None and job.ending is None and time.perf_counter() - job.started > limit:
+                job.why = f"time limit of {limit:g} s"
+                self._end(job)
+            if job.ending is not None and time.perf_counter() - job.ending > GRACE_S:
+                job.process.kill()
+
+    def _end(self, job: Job) -> None:
+        job.ending = time.perf_counter()
+        if job.process.pid and job.process.is_alive():
+            os.kill(job.process.pid, signal.SIGTERM)
+
+    def _ended(self, job: Job) -> bool:
+        return not job.process.is_alive() and (job.pipe.closed or not job.pipe.poll())
+
+    def _reap(self, job: Job, queue: deque[Job]) -> None:
+        job.process.join()
+        self.running.remove(job)
+        code, outcome = job.process.exitcode, self.outcomes.get(job.index)
+        if outcome is None:
+            why = job.why or _why(code)
+            stopped = self.stopped_by is not None or code in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+            outcome = Outcome(
+                job.planned.key,
+                job.planned.name,
+                "stopped" if stopped and not job.why else "failed",
+                error=why,
+            )
+            outcome = replace(outcome, seconds=time.perf_counter() - job.started)
+            self.bury(job.planned.key, why)
+            if not stopped and job.why is None and job.tries <= self.sweep.retries:
+                queue.appendleft(job)
+                return
+            self.outcomes[job.index] = outcome
+        self.screen.end(job.slot, outcome)
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        if self.stopped_by is not None:
+            for job in self.running:
+                job.process.kill()
+        else:
+            self.stopped_by = number
+            for job in self.running:
+                self._end(job)
+
+
+def _outcome(job: Job, fields: dict[str, Any]) -> Outcome:
+    known = {"key": job.planned.key, "name": job.planned.name}
+    return Outcome(**{**fields, **known, "seconds": time.perf_counter() - job.started})
+
+
+def _why(code: int | None) -> str:
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+    return f"ended with status {code} without having finished"
+
+
+def _gpu_of(job: Job) -> dict[str, str]:
+    import torch
+
+    count = torch.cuda.device_count()
+    if count < 2 or job.planned.world_size > 1:
+        return {}
+    visible = (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))).split(",")
+    return {"CUDA_VISIBLE_DEVICES": visible[job.slot % len(visible)]}

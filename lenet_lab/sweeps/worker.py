@@ -1,0 +1,70 @@
+"""The process of one job."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker is told: a pickled (context, configuration, singletons), its environment and its log."""
+
+    payload: bytes
+    environment: dict[str, str]
+    log: str
+
+
+def work_in_process(order: Order, pipe: Connection) -> None:
+    """Run one Hydra job and send what becomes of it: ("watch", ...) while it trains, ("end", outcome) last."""
+    os.environ.update(order.environment)
+    _log_to(Path(order.log))
+    import cloudpickle
+    from hydra.core.singleton import Singleton
+    from hydra.core.utils import run_job, setup_globals
+
+    from lenet_lab.config.paths import prepare
+    from lenet_lab.sweeps import job
+
+    prepare()
+    context, config, state = cloudpickle.loads(order.payload)
+    setup_globals()
+    Singleton.set_state(state)
+    sys.argv = ["lenet_lab", *config.hydra.overrides.task]
+
+    def watch(epoch: int, fraction: float, figures: Mapping[str, float]) -> None:
+        pipe.send(("watch", epoch, fraction, dict(figures)))
+
+    job.watch = watch
+    try:
+        result = run_job(
+            task_function=job.work,
+            config=config,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+            hydra_context=context,
+            configure_logging=True,
+        )
+        outcome: Any = result.return_value
+    except Exception as error:
+        traceback.print_exc()
+        outcome = {"state": "failed", "error": f"{type(error).__name__}: {error}".splitlines()[0]}
+    pipe.send(("end", outcome))
+    pipe.close()
+
+
+def _log_to(path: Path) -> None:
+    """Everything a job prints, however it dies, goes to its log."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
