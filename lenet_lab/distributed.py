@@ -18,14 +18,15 @@ from types import TracebackType
 from typing import Any
 
 from lenet_lab.config.schema import Trainer
+from lenet_lab.engines import Execution
 
 
 class Ranks:
     """A context in which the other local ranks of a run are alive; this process is rank 0."""
 
-    def __init__(self, resolved: Mapping[str, Any], trainer: Trainer) -> None:
+    def __init__(self, resolved: Mapping[str, Any], trainer: Trainer, execution: Execution) -> None:
         self.count = trainer.devices - 1 if trainer.world_size > 1 and "LOCAL_RANK" not in os.environ else 0
-        self.resolved, self.trainer = resolved, trainer
+        self.resolved, self.trainer, self.execution = resolved, trainer, execution
         self.processes: list[subprocess.Popen[bytes]] = []
         self._before: dict[str, str | None] = {}
 
@@ -42,7 +43,7 @@ class Ranks:
             os.environ.update(address)
             self._folder = tempfile.TemporaryDirectory(prefix="lenet_lab-ranks-")
             spec = Path(self._folder.name) / "config.json"
-            spec.write_text(json.dumps(self.resolved))
+            spec.write_text(json.dumps({"config": self.resolved, "execution": self.execution.as_dict()}))
             for rank in range(1, self.count + 1):
                 environment = {
                     **os.environ,

@@ -74,14 +74,12 @@ def environment() -> str:
     return "".join(f"{name}=={version}\n" for name, version in sorted(names.items()))
 
 
-def execution(device: str, threads: int, fused: bool, engine: str = "single") -> dict[str, Any]:
+def execution(how: Mapping[str, Any], device: str, engine: str = "single") -> dict[str, Any]:
     """How a run was executed. Equal records: equal numbers, bit for bit; otherwise to float tolerance."""
     return {
+        **how,
         "engine": engine,
         "device": device,
-        "threads": threads,
-        "memory_format": "contiguous",
-        "fused": fused,
         "code": code_digest(),
         "versions": dict(versions()),
         "machine": platform.machine(),

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 PR_SET_PDEATHSIG = 1
 
@@ -18,23 +19,23 @@ def main() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != int(os.environ.get("LENET_LAB_PARENT_PID", os.getppid())):
             sys.exit(1)
-    participate(json.loads(Path(sys.argv[1]).read_text()))
+    order = json.loads(Path(sys.argv[1]).read_text())
+    participate(order["config"], order["execution"])
 
 
-def participate(resolved: dict[str, object]) -> None:
+def participate(resolved: dict[str, Any], execution: dict[str, Any] | None = None) -> None:
     """Train as this process's rank, from the same checkpoint as rank 0."""
-    import torch
-
-    from lenet_lab.cell import load, threads
+    from lenet_lab.cell import load
     from lenet_lab.config.keys import run_key
     from lenet_lab.config.schema import parse
+    from lenet_lab.engines import recorded
     from lenet_lab.tracking.store import locate, state_folder
-    from lenet_lab.train import train
+    from lenet_lab.train import execution_of, train
 
     config = parse(resolved)
-    torch.set_num_threads(threads(config))
     key = run_key(resolved, config.data.digest())
-    train(config, load(config.data), state_folder(locate(config.tracking.uri)) / "checkpoints" / key)
+    how = execution_of(config) if execution is None else recorded(execution)
+    train(config, load(config.data), how, state_folder(locate(config.tracking.uri)) / "checkpoints" / key)
 
 
 if __name__ == "__main__":

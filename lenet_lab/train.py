@@ -9,18 +9,22 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lenet_lab.cell import build
+from lenet_lab.cell import build, threads
 from lenet_lab.config.schema import Config, Trainer
 from lenet_lab.data import Arrays
-from lenet_lab.engines import FAST_DEV_BATCHES, Hardware, Recipe, Trained, fit
+from lenet_lab.engines import FAST_DEV_BATCHES, Execution, Hardware, Recipe, Trained, choose, fit
 
-FUSED = False
 Sink = Callable[[Mapping[str, float], int], None]
 Watch = Callable[[int, float, Mapping[str, float]], None]
 
 
 def train(
-    config: Config, arrays: Arrays, folder: Path | None, sink: Sink | None = None, watch: Watch | None = None
+    config: Config,
+    arrays: Arrays,
+    execution: Execution,
+    folder: Path | None,
+    sink: Sink | None = None,
+    watch: Watch | None = None,
 ) -> tuple[nn.Module, Trained]:
     """Build the network and train it, from the newest valid checkpoint in `folder` where there is one.
 
@@ -38,7 +42,7 @@ def train(
         seed=config.seed,
         epochs=1 if limit else config.epochs,
         steps_per_epoch=math.ceil(images_per_epoch(config, len(arrays.train)) / config.batch_size.value),
-        fused=FUSED,
+        execution=execution,
     )
     trainer = config.trainer
     kind = "gpu" if device_of(trainer).type == "cuda" else "cpu"
@@ -57,6 +61,11 @@ def train(
         limit=limit,
     )
     return net, trained
+
+
+def execution_of(config: Config) -> Execution:
+    """The fastest way measured to do this configuration's arithmetic here."""
+    return choose(config.batch_size.value, config.trainer.world_size, device_of(config.trainer), threads(config))
 
 
 def images_per_epoch(config: Config, train_size: int) -> int:

@@ -43,13 +43,23 @@ class TrainingChunks:
     Lightning calls `sampler.set_epoch` before each epoch, also after a resumption.
     """
 
-    def __init__(self, split: Split, batch_size: int, seed: int, rank: int, world: int, limit: int | None) -> None:
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int,
+        seed: int,
+        rank: int,
+        world: int,
+        limit: int | None,
+        layout: torch.memory_format,
+    ) -> None:
         self.split, self.batch_size, self.seed, self.rank, self.world = split, batch_size, seed, rank, world
         full = -(-len(split.labels) // batch_size)
         self.steps = full if limit is None else min(full, limit)
         self.per_chunk = max(1, CHUNK_IMAGES // batch_size)
         self.epoch = 0
         self.sampler = self
+        self.layout = layout
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning's word for the epoch about to start, counted from 0."""
@@ -71,7 +81,7 @@ class TrainingChunks:
         shares = [self._share(start, stop) for start, stop in bounds]
         mine = rows if self.world == 1 else torch.cat([rows[start:stop] for start, stop in shares])
         mine = mine.to(device)
-        images, labels = self.split.images[mine], self.split.labels[mine]
+        images, labels = self.split.images[mine].contiguous(memory_format=self.layout), self.split.labels[mine]
         position = 0
         for (start, stop), (low, high) in zip(bounds, shares, strict=True):
             taken = slice(position, position + high - low)
@@ -100,9 +110,17 @@ class EvaluationBatches:
 class ArraysModule(pl.LightningDataModule):
     """The splits of one run, on the run's device."""
 
-    def __init__(self, arrays: Arrays, batch_size: int, seed: int, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        arrays: Arrays,
+        batch_size: int,
+        seed: int,
+        limit: int | None = None,
+        layout: torch.memory_format = torch.contiguous_format,
+    ) -> None:
         super().__init__()
         self.arrays, self.batch_size, self.seed, self.limit = arrays, batch_size, seed, limit
+        self.layout = layout
 
     def setup(self, stage: str) -> None:
         """Move the splits to the device once: a batch is then a gather, not a transfer."""
@@ -115,7 +133,7 @@ class ArraysModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> TrainingChunks:
         """Lightning's hook."""
-        return TrainingChunks(self.train, self.batch_size, self.seed, self.rank, self.world, self.limit)
+        return TrainingChunks(self.train, self.batch_size, self.seed, self.rank, self.world, self.limit, self.layout)
 
     def val_dataloader(self) -> EvaluationBatches | list[EvaluationBatches]:
         """Lightning's hook; no validation split, no validation loop."""

@@ -1,6 +1,19 @@
 """Training, through Lightning."""
 
+from lenet_lab.engines.execution import Execution, choose, recorded
 from lenet_lab.engines.fit import FAST_DEV_BATCHES, Hardware, Trained, fit
 from lenet_lab.engines.single import Diverged, Evaluation, Recipe, evaluate
 
-__all__ = ["FAST_DEV_BATCHES", "Diverged", "Evaluation", "Hardware", "Recipe", "Trained", "evaluate", "fit"]
+__all__ = [
+    "FAST_DEV_BATCHES",
+    "Diverged",
+    "Evaluation",
+    "Execution",
+    "Hardware",
+    "Recipe",
+    "Trained",
+    "choose",
+    "evaluate",
+    "fit",
+    "recorded",
+]

@@ -83,13 +83,15 @@ def fit(
     if saved is not None and saved["lenet_lab"]["finished"]:
         module.load_state_dict(saved["state_dict"])
         module.on_load_checkpoint(saved)
-        best.load_state_dict(saved["callbacks"][best.state_key])
+        if best.state_key in saved["callbacks"]:
+            best.load_state_dict(saved["callbacks"][best.state_key])
     else:
         trainer = _trainer(recipe, stopping, hardware, folder, best, sink, watch, arrays.val is not None)
-        with _quiet():
+        net.to(memory_format=recipe.execution.layout)
+        with _quiet(), recipe.execution.applied():
             trainer.fit(
                 module,
-                datamodule=ArraysModule(arrays, batch_size, recipe.seed, limit),
+                datamodule=ArraysModule(arrays, batch_size, recipe.seed, limit, recipe.execution.layout),
                 ckpt_path=start,
                 weights_only=True,
             )

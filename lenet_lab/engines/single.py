@@ -10,9 +10,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from lenet_lab.blocks.dropout import set_dropout_keys
+from lenet_lab.blocks.dropout import Dropout, set_dropout_keys
 from lenet_lab.data.arrays import Split
 from lenet_lab.data.module import EVAL_IMAGES, Chunk
+from lenet_lab.engines.execution import Execution
 from lenet_lab.optim import LearningRate, WeightDecay
 from lenet_lab.optim.penalty import add_l1_
 
@@ -37,7 +38,7 @@ class Recipe:
     seed: int
     epochs: int
     steps_per_epoch: int
-    fused: bool = False
+    execution: Execution
 
 
 class SingleNetwork(pl.LightningModule):
@@ -58,7 +59,9 @@ class SingleNetwork(pl.LightningModule):
         """Lightning's hook."""
         recipe, decay = self.recipe, self.recipe.weight_decay
         coupled = decay.value if decay.penalty == "l2" else 0.0
-        return recipe.optimizer.build(list(self.net.parameters()), recipe.lr.value, coupled, fused=recipe.fused)
+        return recipe.optimizer.build(
+            list(self.net.parameters()), recipe.lr.value, coupled, fused=recipe.execution.fused
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (n, C, H, W) to outputs (n, classes)."""
@@ -76,10 +79,12 @@ class SingleNetwork(pl.LightningModule):
         penalty = recipe.weight_decay.value if recipe.weight_decay.penalty == "l1" else 0.0
         params = [p for p in self.net.parameters() if p.requires_grad]
         step = self.trainer.global_step
+        drops = any(isinstance(layer, Dropout) for layer in self.net.modules())
         losses, outputs = [], []
         for batch in chunk.batches:
             self._set_lr(optimizer, step)
-            set_dropout_keys(self.net, recipe.seed, step, batch.first_row)
+            if drops:
+                set_dropout_keys(self.net, recipe.seed, step, batch.first_row)
             optimizer.zero_grad()
             output = self.net(batch.images)
             loss = recipe.objective.loss(output, batch.labels)
@@ -94,9 +99,9 @@ class SingleNetwork(pl.LightningModule):
 
     def _set_lr(self, optimizer: Any, step: int) -> None:
         recipe = self.recipe
-        factor = recipe.schedule.factor(step, recipe.steps_per_epoch, recipe.epochs)
+        rate = recipe.lr.value * recipe.schedule.factor(step, recipe.steps_per_epoch, recipe.epochs)
         for group in optimizer.param_groups:
-            group["lr"] = recipe.lr.value * factor
+            group["lr"] = rate
 
     def on_validation_epoch_start(self) -> None:
         """Training's clock stops here: Lightning validates inside the training epoch."""
