@@ -5,24 +5,28 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
 import yaml
 
 from lenet_lab import provenance
-from lenet_lab.cell import Ready, load, params, threads
+from lenet_lab.cell import Ready, load, params
+from lenet_lab.config.schema import Config
 from lenet_lab.data import Arrays
 from lenet_lab.distributed import Ranks
-from lenet_lab.engines import Diverged, Trained, evaluate
+from lenet_lab.engines import Diverged, Execution, Trained, evaluate, recorded
 from lenet_lab.outcome import Outcome
 from lenet_lab.outputs import write_outputs
+from lenet_lab.records import LabError
 from lenet_lab.tracking import Busy, Store, TakenOver, TrackedRun, claim, open_store
-from lenet_lab.train import FUSED, device_of, images_per_epoch, train
+from lenet_lab.train import device_of, execution_of, images_per_epoch, train
 
 Watch = Callable[[int, float, Mapping[str, float]], None]
 
@@ -36,55 +40,93 @@ class Stopped(BaseException):
 
 
 def run(ready: Ready, watch: Watch | None = None) -> Outcome:
-    """Train a cell and track it, unless it is complete already. Only a signal leaves by an exception.
+    """Train a cell and track it, unless it is complete already.
 
     Raises:
-        LabError: the store or the data cannot be had; no run is open then.
+        LabError: the store or the data cannot be had, or the run may not be gone on with; nothing is changed then.
         Stopped: SIGTERM or SIGINT; the run says so and can be resumed.
     """
     started = time.perf_counter()
-    arrays = load(ready.config.data)
-    store = open_store(ready.config.tracking.uri)
-    sweep, parent = os.environ.get("LENET_LAB_SWEEP", ""), os.environ.get("LENET_LAB_PARENT", "")
-    tags = _tags(ready, sweep, parent)
-    try:
-        tracked = _claim(store, ready, tags)
-    except Busy as busy:
-        return Outcome(ready.key, ready.name, "busy", error=str(busy))
-    if not isinstance(tracked, TrackedRun):
-        return Outcome(ready.key, ready.name, "done", tracked.info.run_id, figures=dict(tracked.data.metrics))
+    with Signals() as signals:
+        arrays = load(ready.config.data)
+        store = open_store(ready.config.tracking.uri)
+        try:
+            tracked = _claim(store, ready)
+        except Busy as busy:
+            return Outcome(ready.key, ready.name, "busy", error=str(busy))
+        if not isinstance(tracked, TrackedRun):
+            return Outcome(ready.key, ready.name, "done", tracked.info.run_id, figures=dict(tracked.data.metrics))
+        return _live(ready, arrays, tracked, watch, started, signals)
 
-    def ended(state: str, error: str | None = None, figures: Mapping[str, float] | None = None) -> Outcome:
-        if error:
-            tracked.tags({"lenet.error": provenance.redact_text(error)[:500]})
-        delivered = tracked.finish(state)
-        seconds = time.perf_counter() - started
-        return Outcome(ready.key, ready.name, state, tracked.run_id, error, seconds, delivered, figures)
 
+def _live(
+    ready: Ready, arrays: Arrays, tracked: TrackedRun, watch: Watch | None, started: float, signals: Signals
+) -> Outcome:
+    """The life of a claimed run, to whatever end it comes; the end is said last."""
+    figures: dict[str, float] | None = None
+    error: str | None = None
+    stop: Stopped | None = None
     try:
-        with _signals():
-            figures = _train_and_test(ready, arrays, tracked, watch, started)
-            return ended("complete", figures=figures)
-    except Diverged as error:
-        return ended("diverged", str(error))
-    except TakenOver as error:
+        tracked.begin({**_tags(ready), **tracked.note})
+        figures = _train_and_test(ready, arrays, tracked, watch, started)
+        state = "complete"
+        signals.only_hurry(tracked.hurry)
+    except Diverged as diverged:
+        state, error = "diverged", str(diverged)
+    except Stopped as stopped:
+        state, error, stop = "stopped", f"stopped by {stopped}", stopped
+    except TakenOver as lost:
         tracked.abandon()
-        return Outcome(ready.key, ready.name, "busy", tracked.run_id, str(error))
-    except Stopped as stop:
-        ended("stopped", f"stopped by {stop}")
-        raise
-    except (Exception, SystemExit) as error:
-        _write(tracked, "error.txt", provenance.redact_text(traceback.format_exc()))
-        return ended("failed", f"{type(error).__name__}: {error}".splitlines()[0])
+        return Outcome(ready.key, ready.name, "busy", tracked.run_id, str(lost))
+    except (Exception, SystemExit) as failure:
+        state, error = "failed", provenance.redact_text(f"{type(failure).__name__}: {failure}".splitlines()[0])
+        trace = provenance.redact_text(traceback.format_exc())
+        print(trace, file=sys.stderr)
+        with suppress(OSError, TakenOver):
+            _write(tracked, "error.txt", trace)
+    signals.only_hurry(tracked.hurry)
+    delivered = False
+    try:
+        if error:
+            tracked.tags({"lenet.error": error[:500]})
+        delivered = tracked.finish(state, timeout=4.0 if stop else 60.0)
+    except TakenOver as lost:
+        tracked.abandon()
+        return Outcome(ready.key, ready.name, "busy", tracked.run_id, str(lost))
+    except OSError as full:  # the end could not even be written here: the run counts as dead, and can be resumed
+        tracked.abandon()
+        state, error = "failed", f"{full.strerror}: {full.filename or tracked.outbox}" if state == "complete" else error
+    if stop is not None:
+        raise stop
+    seconds = time.perf_counter() - started
+    return Outcome(ready.key, ready.name, state, tracked.run_id, error, seconds, delivered, figures)
 
 
-def _claim(store: Store, ready: Ready, tags: Mapping[str, str]) -> Any:
-    found = claim(store, ready.key, ready.name, tags)
-    if isinstance(found, TrackedRun) or ready.config.sweep.redo != "code":
+def _claim(store: Store, ready: Ready) -> Any:
+    """The run to train, or the finished MLflow run.
+
+    Raises:
+        Busy: another process trains it.
+        LabError: it was begun by another version of the code, and the user has not said what to do about that.
+    """
+    found, now = claim(store, ready.key, ready.name), provenance.code_digest()
+    sweep = ready.config.sweep
+    if not isinstance(found, TrackedRun):
+        same = sweep.redo != "code" or found.data.tags.get("lenet.code") == now
+        return found if same else claim(store, ready.key, ready.name, fresh=True)
+    begun = found.before.get("lenet.code", now)
+    if begun == now or not any(found.checkpoints.iterdir()):
         return found
-    if found.data.tags.get("lenet.code") == provenance.code_digest():
+    if sweep.changed_code == "continue":
+        found.note = {"lenet.changed_code": f"{begun} -> {now}"}
         return found
-    return claim(store, ready.key, ready.name, tags, redo=True)
+    found.abandon()
+    if sweep.changed_code == "restart":
+        return claim(store, ready.key, ready.name, fresh=True)
+    raise LabError(
+        f"{ready.name}: begun by another version of the code; sweep.changed_code=continue goes on all the same, "
+        "sweep.changed_code=restart trains it from the start"
+    )
 
 
 def _train_and_test(
@@ -92,16 +134,24 @@ def _train_and_test(
 ) -> dict[str, float]:
     config = ready.config
     device = device_of(config.trainer)
-    record = provenance.execution(device.type, threads(config), fused=FUSED)
-    torch.set_num_threads(record["threads"])
+    execution = _execution(config, tracked)
+    record = provenance.execution(execution.as_dict(), device.type)
     tracked.params({**provenance.redact(params(ready))})
     tracked.tags({"lenet.execution": json.dumps(record, sort_keys=True)})
     _log_inputs(ready, arrays, tracked)
 
-    with Ranks(ready.cell.resolved, config.trainer) as ranks:
-        net, trained = train(config, arrays, tracked.checkpoints, sink=tracked.metrics, watch=watch)
+    with Ranks(ready.cell.resolved, config.trainer, execution) as ranks:
+        net, trained = train(config, arrays, execution, tracked.checkpoints, sink=tracked.metrics, watch=watch)
         ranks.join()
     return _test(ready, arrays, tracked, net, trained, device, started)
+
+
+def _execution(config: Config, tracked: TrackedRun) -> Execution:
+    """A resumed run goes on as it was begun: other threads or another memory format would change its last bits."""
+    try:
+        return recorded(json.loads(tracked.before.get("lenet.execution", "")))
+    except (ValueError, KeyError):
+        return execution_of(config)
 
 
 def _test(
@@ -118,7 +168,7 @@ def _test(
     best = config.checkpoint == "best" and arrays.val is not None
     net.to("cpu")
     net.load_state_dict(trained.best if best else trained.last)
-    net.to(device)
+    net.to(device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     train_eval = evaluate(net, config.loss, arrays.train.to(device))
     test = evaluate(net, config.loss, arrays.test)
     epochs = len(trained.log_book)
@@ -143,7 +193,8 @@ def _test(
     return figures
 
 
-def _tags(ready: Ready, sweep: str, parent: str) -> dict[str, str]:
+def _tags(ready: Ready) -> dict[str, str]:
+    sweep, parent = os.environ.get("LENET_LAB_SWEEP", ""), os.environ.get("LENET_LAB_PARENT", "")
     commit, diff = provenance.git()
     tags = {
         "lenet.arm": ready.arm,
@@ -189,18 +240,28 @@ def _write(tracked: TrackedRun, name: str, text: str) -> None:
     tracked.artifact(name)
 
 
-@contextmanager
-def _signals() -> Iterator[None]:
-    """SIGTERM and SIGINT become `Stopped`, once; while it is handled further ones are ignored by it."""
+class Signals:
+    """SIGTERM and SIGINT become `Stopped`, once; later ones, and those at a run's end, only make it hurry."""
 
-    def stop(number: int, frame: Any) -> None:
-        for other in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(other, signal.SIG_IGN)
-        raise Stopped(number)
+    def __init__(self) -> None:
+        self.hurry: threading.Event | None = None
+        self.raised = False
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
+    def only_hurry(self, hurry: threading.Event) -> None:
+        """From here on a signal does not interrupt: it sets `hurry`."""
+        self.hurry = hurry
+
+    def __enter__(self) -> Signals:
+        self._before = {number: signal.signal(number, self._on) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def _on(self, number: int, frame: Any) -> None:
+        if self.hurry is not None:
+            self.hurry.set()
+        elif not self.raised:
+            self.raised = True
+            raise Stopped(number)

@@ -41,6 +41,7 @@ class Sweep:
     fail_fast: bool = False
     time_limit: Annotated[float, Gt(0)] | None = None
     redo: Literal["none", "code"] = "none"
+    changed_code: Literal["refuse", "continue", "restart"] = "refuse"
 
 
 @dataclass(frozen=True)

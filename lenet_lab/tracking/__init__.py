@@ -1,7 +1,8 @@
 """Everything that talks to MLflow."""
 
+from lenet_lab.tracking.claims import bury, claim, counts, deliver_pending, find, search
 from lenet_lab.tracking.read import read_curves, read_runs, record
-from lenet_lab.tracking.runs import Busy, TakenOver, TrackedRun, claim, counts, deliver_pending, find, search
+from lenet_lab.tracking.runs import Busy, TakenOver, TrackedRun
 from lenet_lab.tracking.store import Store, open_store
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "Store",
     "TakenOver",
     "TrackedRun",
+    "bury",
     "claim",
     "counts",
     "deliver_pending",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_lab.records import LabError
-from lenet_lab.tracking.runs import search
+from lenet_lab.tracking.claims import search
 from lenet_lab.tracking.store import Store
 
 

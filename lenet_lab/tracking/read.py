@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lenet_lab.records import Curves, RunRecord
+from lenet_lab.tracking.claims import counts, search
 from lenet_lab.tracking.locks import alive
-from lenet_lab.tracking.runs import LEASE_S, counts, search
+from lenet_lab.tracking.runs import LEASE_S
 from lenet_lab.tracking.store import Store
 
 
@@ -48,7 +48,7 @@ def state_of(store: Store, tags: Mapping[str, str]) -> str:
     state = tags.get("lenet.state", "running")
     if counts(tags) or state in ("failed", "stopped"):
         return state
-    if tags.get("lenet.host") == socket.gethostname():
+    if tags.get("lenet.locks") == store.domain:
         return "running" if alive(store, tags.get("lenet.key", "")) else "dead"
     return "running" if abs(time.time() - float(tags.get("lenet.heartbeat", 0))) < LEASE_S else "dead"
 

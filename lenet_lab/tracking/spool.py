@@ -26,20 +26,27 @@ class Spool:
         self.path = path
         self._points = {(p[0], p[3]) for event, _ in events(path, 0) for p in event.get("metrics", ())}
         self._file = path.open("ab", buffering=0)
-        if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
-            self._file.write(
-                b"\n"
-            )  # a crash cut the last line: close it, so that it is skipped and not glued to the next
+        # a crash may have cut the last line: the next one closes it, so that it is skipped and glued to nothing
+        self._cut = path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
 
     def append(self, event: Event, sync: bool = False) -> None:
-        """One whole line; a metric point whose key and step are here already is left out."""
+        """One whole line; a metric point whose key and step are here already is left out.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        points = [p for p in event.get("metrics", ()) if (p[0], p[3]) not in self._points]
         if "metrics" in event:
-            points = [p for p in event["metrics"] if (p[0], p[3]) not in self._points]
-            self._points.update((p[0], p[3]) for p in points)
             if not points:
                 return
             event = {**event, "metrics": points}
-        self._file.write(json.dumps(event, allow_nan=True, separators=(",", ":")).encode() + b"\n")
+        line = (b"\n" if self._cut else b"") + json.dumps(event, separators=(",", ":")).encode() + b"\n"
+        self._cut = True  # until the whole line is there: a full disk may take half of it
+        written = self._file.write(line)
+        while written < len(line):
+            written += self._file.write(line[written:])
+        self._cut = False
+        self._points.update((p[0], p[3]) for p in points)
         if sync:
             os.fsync(self._file.fileno())
 
@@ -124,10 +131,10 @@ class Courier(threading.Thread):
         self._idle.clear()
         self._wake.set()
 
-    def flush(self, timeout: float) -> bool:
-        """Wait until everything has arrived; False when it has not by then."""
+    def flush(self, timeout: float, hurry: threading.Event) -> bool:
+        """Wait until everything has arrived; False when it has not by then, or when `hurry` is set."""
         end = time.monotonic() + timeout
-        while time.monotonic() < end and self.fatal is None and self.is_alive():
+        while time.monotonic() < end and self.fatal is None and self.is_alive() and not hurry.is_set():
             if acknowledged(self.path) >= self.path.stat().st_size:
                 return True
             self.nudge()
@@ -138,7 +145,8 @@ class Courier(threading.Thread):
         """End the thread; what is left stays in the spool."""
         self._ending.set()
         self._wake.set()
-        self.join(timeout=15)
+        if self.ident is not None:
+            self.join(timeout=15)
 
 
 class StopDelivery(Exception):

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import sqlite3
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from lenet_lab.provenance import redact_text
 from lenet_lab.records import LabError
 
 EXPERIMENT = "lenet_lab"
@@ -45,6 +47,15 @@ class Store:
     def client(self) -> Any:
         """MLflow's client."""
         return _client(self.uri)
+
+    @cached_property
+    def domain(self) -> str:
+        """Names the folder of locks: processes that see the same one can trust them about each other's lives."""
+        path = self.state / "domain"
+        with _lock(self.state / "store.lock", exclusive=True):
+            if not path.exists():
+                path.write_text(uuid.uuid4().hex)
+            return path.read_text()
 
     def folder(self, *parts: str) -> Path:
         """A folder inside `state`, made when missing, private to the user."""
@@ -111,7 +122,7 @@ def open_store(uri: str | None = None, create: bool = True) -> Store:
     except OSError as error:
         raise LabError(f"tracking.uri={public(located)}: {error.strerror}: {error.filename}") from None
     except Exception as error:
-        why = " ".join(str(error).split())[:200]
+        why = redact_text(" ".join(str(error).split()))[:200]
         raise LabError(f"tracking.uri={public(located)}: the store does not answer: {why}") from None
 
 
@@ -162,6 +173,7 @@ def _client(uri: str) -> Any:
 
     for name in ("mlflow", "alembic"):  # after the import, which sets them itself
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # a store that does not answer is said once, by us
     return MlflowClient(tracking_uri=uri)
 
 
