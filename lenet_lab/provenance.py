@@ -6,6 +6,7 @@ import hashlib
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
@@ -68,10 +69,18 @@ def versions() -> Mapping[str, str]:
     return found
 
 
+@cache
 def environment() -> str:
-    """Every installed distribution, `name==version`, a line each."""
-    names = {d.metadata["Name"].lower(): d.version for d in metadata.distributions() if d.metadata["Name"]}
-    return "".join(f"{name}=={version}\n" for name, version in sorted(names.items()))
+    """Every installed distribution, `name==version`, a line each.
+
+    Read off the names of the `.dist-info` folders on the path: parsing every metadata file costs a second.
+    """
+    found: dict[str, str] = {}
+    for folder in sys.path:
+        for path in Path(folder or ".").glob("*.dist-info"):
+            name, _, version = path.name.removesuffix(".dist-info").partition("-")
+            found.setdefault(name.lower().replace("_", "-"), version)
+    return "".join(f"{name}=={version}\n" for name, version in sorted(found.items()))
 
 
 def execution(how: Mapping[str, Any], device: str, engine: str = "single") -> dict[str, Any]:

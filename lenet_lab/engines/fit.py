@@ -122,6 +122,8 @@ def _trainer(
         callbacks.append(Announce(watch))
     if folder is not None:
         callbacks.append(EpochCheckpoint(folder))
+    for name in ("lightning.pytorch", "pytorch_lightning"):  # devices and tips: the run says what concerns it
+        logging.getLogger(name).setLevel(logging.WARNING)
     distributed = hardware.devices * hardware.nodes > 1
     return pl.Trainer(
         accelerator=hardware.accelerator,
@@ -168,6 +170,4 @@ class _quiet(warnings.catch_warnings):  # noqa: N801
         warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
         warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
         warnings.filterwarnings("ignore", message=".*lower value for log_every_n_steps.*")
-        for name in ("lightning.pytorch", "pytorch_lightning"):
-            logging.getLogger(name).setLevel(logging.WARNING)
         return entered

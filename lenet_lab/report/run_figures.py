@@ -77,17 +77,21 @@ def mistakes(
     """Up to 30 wrong answers, the surest first; images (n, H, W)."""
     count = min(len(images), 30)
     rows = max(1, -(-count // 6))
-    figure = _figure(7.2, 0.5 + 1.45 * rows)
-    for axes in np.atleast_1d(figure.subplots(rows, 6, squeeze=False)).ravel():
-        axes.set_axis_off()
-    for index, axes in zip(range(count), figure.axes, strict=False):
-        axes.imshow(images[index], cmap="gray_r")
-        axes.set_title(
-            f"{_short([truth[index]])[0]} → {_short([predicted[index]])[0]}  {100 * confidence[index]:.0f}%",
-            fontsize=8.5,
-        )
+    figure = _figure(7.2, 0.7 + 1.3 * rows)
+    axes = figure.subplots()
+    axes.set_axis_off()
     if not count:
-        figure.axes[0].text(0, 0.5, "no mistakes", fontsize=11)
+        axes.text(0.5, 0.5, "no mistakes", ha="center")
+    else:
+        height, width = images.shape[1:]
+        cell = (height + 9, width + 6)  # room for a line of text above, a gap beside
+        sheet = np.full((rows * cell[0], 6 * cell[1]), np.nan, dtype=np.float32)
+        for index in range(count):
+            top, left = (index // 6) * cell[0] + 8, (index % 6) * cell[1] + 3
+            sheet[top : top + height, left : left + width] = images[index]
+            label = f"{_short([truth[index]])[0]} → {_short([predicted[index]])[0]}  {100 * confidence[index]:.0f}%"
+            axes.text(left + width / 2, top - 1.5, label, fontsize=8, ha="center", va="bottom", color=INK)
+        axes.imshow(sheet, cmap="gray_r")
     _save(figure, path, f"{title}\ntrue → predicted, confidence")
 
 

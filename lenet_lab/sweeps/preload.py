@@ -1,14 +1,43 @@
 """What every job needs, imported once in the server that jobs are forked from.
 
-Imports alone: no tensor is made and no thread started, so that a fork is as clean as a new process.
+Imports alone: no tensor is made and no thread started, so that a fork is as clean as a new process. The list is what
+one whole run imports; a name that a later version of a library lacks is passed over, and costs the jobs its import.
 """
 
-import matplotlib.backends.backend_agg
-import matplotlib.figure  # noqa: F401
-import mlflow.pytorch  # noqa: F401
-import pytorch_lightning  # noqa: F401
-import torch
-import torch.export  # noqa: F401
+from contextlib import suppress
+from importlib import import_module
 
-import lenet_lab.run
-import lenet_lab.sweeps.job  # noqa: F401
+NAMES = (
+    "lenet_lab.run",
+    "lenet_lab.sweeps.job",
+    "lenet_lab.sweeps.worker",
+    "lenet_lab.data.inputs",
+    "lenet_lab.tracking.models",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.figure",
+    "matplotlib.image",
+    "mlflow.pytorch",
+    "mlflow.pyfunc",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "PIL.PngImagePlugin",
+    "pytorch_lightning",
+    "sklearn.datasets",
+    "sqlalchemy.dialects.sqlite",
+    "alembic.command",
+    "torch.export._trace",
+    "torch._export.serde.serialize",
+    "torch.export.pt2_archive",
+    "torch.export.pt2_archive._package",
+    "torch._inductor.codecache",
+    "torch._inductor.ir",
+    "torch._inductor.loop_body",
+    "sklearn.datasets._base",
+    "sympy.combinatorics",
+    "torch.utils.serialization.config",
+    "torch.fx.experimental.symbolic_shapes",
+    "networkx",
+)
+
+for name in NAMES:
+    with suppress(ImportError):
+        import_module(name)
