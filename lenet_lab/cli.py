@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
 from typing import Any
 
 COMMANDS = {
@@ -14,7 +15,12 @@ COMMANDS = {
     "status": "sweeps and runs: finished, running, dead",
     "report": "the comparison, from the tracked runs alone",
     "ui": "browse the runs in MLflow",
+    "export": "tracked runs as one file",
+    "import": "bring the runs of such a file into a store",
     "layers": "a network layer by layer, with formulas",
+    "doctor": "what is wrong with this installation, store and machine, and what to do about it",
+    "archive": "runs out of the way, and back",
+    "gc": "free what finished and archived runs have left behind",
 }
 
 
@@ -25,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     try:
         if words and words[0] in COMMANDS:
-            sys.exit(import_module(f"lenet_lab.commands.{words[0]}").main(words[1:]))
+            module = words[0] + "_" * iskeyword(words[0])
+            sys.exit(import_module(f"lenet_lab.commands.{module}").main(words[1:]))
         if words[:1] == ["--version"]:
             from lenet_lab import __version__
 
@@ -34,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         _hydra(words)
     except LabError as error:
         sys.exit(_say(str(error)))
+    except KeyboardInterrupt:  # before a run or a sweep has begun to listen to signals itself
+        sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -70,23 +79,9 @@ def _hydra(words: list[str]) -> None:
     except (HydraException, OmegaConfBaseException) as error:
         if own_trace:
             raise
+        from lenet_lab.config.wording import one_line
+
         sys.exit(_say(one_line(error)))
-
-
-def one_line(error: BaseException) -> str:
-    """Hydra's message on one line; for an unknown option, the options there are."""
-    options, missing = getattr(error, "options", None), getattr(error, "missing_cfg_file", None)
-    if missing:
-        from lenet_lab.config.numbers import NUMBER_GROUPS
-
-        group, _, option = str(missing).partition("/")
-        allowed = [*sorted(options or []), *(["any number"] if group in NUMBER_GROUPS else [])]
-        return f"{group}={option}: no such option; allowed: {', '.join(allowed) or 'none'}"
-    text = " ".join(str(error).split())
-    unknown = re.match(r"Could not override '([^']+)'\. To append to your config use \+(\S+)", text)
-    if unknown:
-        return f"{unknown[2]}: no such key; `python -m lenet_lab --cfg job` shows those there are"
-    return text
 
 
 def _say(message: str) -> int:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -25,18 +23,11 @@ from lenet_lab.engines import Diverged, Execution, Trained, evaluate, recorded
 from lenet_lab.outcome import Outcome
 from lenet_lab.outputs import write_outputs
 from lenet_lab.records import LabError
+from lenet_lab.signals import Signals, Stopped
 from lenet_lab.tracking import Busy, Store, TakenOver, TrackedRun, claim, open_store
 from lenet_lab.train import device_of, execution_of, images_per_epoch, train
 
 Watch = Callable[[int, float, Mapping[str, float]], None]
-
-
-class Stopped(BaseException):
-    """A signal asked the run to stop."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
 
 
 def run(ready: Ready, watch: Watch | None = None) -> Outcome:
@@ -220,7 +211,7 @@ def _tags(ready: Ready) -> dict[str, str]:
 
 
 def _log_inputs(ready: Ready, arrays: Arrays, tracked: TrackedRun) -> None:
-    _write(tracked, "config.yaml", yaml.safe_dump(ready.cell.resolved, sort_keys=False))
+    _write(tracked, "config.yaml", provenance.redact_text(yaml.safe_dump(ready.cell.resolved, sort_keys=False)))
     _write(tracked, "environment.txt", provenance.environment())
     diff = provenance.git()[1]
     if diff:
@@ -238,30 +229,3 @@ def _log_inputs(ready: Ready, arrays: Arrays, tracked: TrackedRun) -> None:
 def _write(tracked: TrackedRun, name: str, text: str) -> None:
     (tracked.outbox / name).write_text(text)
     tracked.artifact(name)
-
-
-class Signals:
-    """SIGTERM and SIGINT become `Stopped`, once; later ones, and those at a run's end, only make it hurry."""
-
-    def __init__(self) -> None:
-        self.hurry: threading.Event | None = None
-        self.raised = False
-
-    def only_hurry(self, hurry: threading.Event) -> None:
-        """From here on a signal does not interrupt: it sets `hurry`."""
-        self.hurry = hurry
-
-    def __enter__(self) -> Signals:
-        self._before = {number: signal.signal(number, self._on) for number in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _on(self, number: int, frame: Any) -> None:
-        if self.hurry is not None:
-            self.hurry.set()
-        elif not self.raised:
-            self.raised = True
-            raise Stopped(number)

@@ -12,7 +12,7 @@ def hydra_errors() -> Iterator[None]:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from lenet_lab.cli import one_line
+    from lenet_lab.config.wording import one_line
     from lenet_lab.records import LabError
 
     try:

@@ -1,7 +1,8 @@
 """Groups that stand for a number: `lr=0.001,0.0042` beside `lr=paper`.
 
 Hydra takes an option's name as text and refuses a bare number ("Got float"), so a number is quoted before Hydra
-parses it, and `numbers://` (see `plugins/hydra_plugins`) serves the quoted name as `{value: ...}`.
+parses it, and `numbers://` (see `plugins/hydra_plugins`) serves the quoted name as `{value: ...}` with the group's
+other keys, so that `dropout=0.5 dropout.place=conv` works and `dropout=0` is the cell that `dropout=none` is.
 """
 
 from __future__ import annotations
@@ -11,7 +12,14 @@ from typing import Any
 
 from lenet_lab.records import LabError
 
-NUMBER_GROUPS = ("lr", "batch_size", "weight_decay", "dropout", "early_stopping")
+# group -> the keys beside the number, as the schema has them where nothing is said
+NUMBER_GROUPS: dict[str, dict[str, Any]] = {
+    "lr": {},
+    "batch_size": {},
+    "weight_decay": {"penalty": "l2"},
+    "dropout": {"place": "fc"},
+    "early_stopping": {"monitor": "val/loss", "min_delta": 0.0},
+}
 
 
 def number(text: str) -> int | float | None:

@@ -28,7 +28,7 @@ class SweepCallback(Callback):
             print(f"lenet_lab: {error}", file=sys.stderr)
             sys.exit(2)
         except (HydraException, OmegaConfBaseException) as error:
-            from lenet_lab.cli import one_line
+            from lenet_lab.config.wording import one_line
 
             print(f"lenet_lab: {one_line(error)}", file=sys.stderr)
             sys.exit(2)
@@ -46,11 +46,12 @@ class SweepCallback(Callback):
 def _begin(config: DictConfig) -> None:
     from lenet_lab.cell import load
     from lenet_lab.sweeps.forks import warm_up
+    from lenet_lab.sweeps.others import check, fit
     from lenet_lab.sweeps.plan import cells_of, make_plan, set_current
-    from lenet_lab.tracking import deliver_pending, open_store
+    from lenet_lab.tracking import bury, deliver_pending, open_store
     from lenet_lab.tracking.parents import open_parent
-    from lenet_lab.tracking.runs import bury
 
+    check(config)
     warm_up(config)
     cells = cells_of(config)
     if cells is None:
@@ -65,6 +66,7 @@ def _begin(config: DictConfig) -> None:
     plan.parent = open_parent(store, plan.sweep, _name(config), rows)
     plan.bury = lambda key, why: bury(store, key, why)
     os.environ.update(LENET_LAB_SWEEP=plan.sweep, LENET_LAB_PARENT=plan.parent)
+    fit(config)
     done = sum(c.finished is not None for c in unique)
     others = sum(c.other_code for c in unique)
     note = (

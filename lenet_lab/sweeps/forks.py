@@ -7,6 +7,8 @@ from multiprocessing.context import ForkServerContext
 
 from omegaconf import DictConfig
 
+from lenet_lab.sweeps.others import is_ours
+
 
 def context() -> ForkServerContext:
     """Processes made here start clean, with everything imported."""
@@ -17,7 +19,7 @@ def context() -> ForkServerContext:
 
 def warm_up(config: DictConfig) -> None:
     """Start the server now, where the sweep will use it."""
-    if str(config.hydra.launcher._target_).endswith(".LabLauncher"):
+    if is_ours(config):
         from multiprocessing.forkserver import ensure_running
 
         context()

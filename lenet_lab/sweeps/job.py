@@ -42,7 +42,8 @@ def work(cfg: DictConfig) -> dict[str, Any]:
         except LabError as error:  # leaves as an exit: Hydra would print a line of its own
             print(f"lenet_lab: {error}", file=sys.stderr)
             sys.exit(2)
-    from lenet_lab.run import Stopped, run
+    from lenet_lab.run import run
+    from lenet_lab.signals import Stopped
 
     try:
         return run(make_ready(cell), watch).as_dict()
@@ -53,10 +54,13 @@ def work(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _alone(ready: Any) -> dict[str, Any]:
-    from lenet_lab.run import Stopped, run
+    from lenet_lab.cell import load
+    from lenet_lab.run import run
+    from lenet_lab.signals import Stopped
     from lenet_lab.sweeps.screen import RunScreen, say_outcome
     from lenet_lab.tracking import deliver_pending, open_store
 
+    load(ready.config.data)  # data that cannot be had leaves no store behind
     store = open_store(ready.config.tracking.uri)
     deliver_pending(store)
     try:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from lenet_lab.records import LabError
 from lenet_lab.tracking.locks import RunLock
+from lenet_lab.tracking.rivals import close
 from lenet_lab.tracking.runs import LEASE_S, OUTCOMES, Busy, TrackedRun
 from lenet_lab.tracking.sender import Sender
 from lenet_lab.tracking.spool import StopDelivery, acknowledged, deliver
-from lenet_lab.tracking.store import Store, public
-
-T = TypeVar("T")
-PATIENCE_S = 12.0
+from lenet_lab.tracking.store import Store, of_key, patiently
 
 
 def claim(store: Store, key: str, name: str, fresh: bool = False) -> TrackedRun | Any:
@@ -36,48 +33,66 @@ def claim(store: Store, key: str, name: str, fresh: bool = False) -> TrackedRun 
     if not lock.acquire():
         raise Busy(f"{name}: another process on this machine is training it")
     try:
-        return _patiently(store, lambda: _claimed(store, key, name, lock, fresh))
+        return patiently(store, lambda: _claimed(store, key, name, lock, fresh))
     except BaseException:
         lock.release()
         raise
 
 
 def _claimed(store: Store, key: str, name: str, lock: RunLock, fresh: bool) -> TrackedRun | Any:
-    run = None if fresh else find(store, [key]).get(key)
-    if run is not None and not counts(run.data.tags) and _deliver_left(store, run.info.run_id):
-        run = store.client.get_run(run.info.run_id)
-    if run is not None and counts(run.data.tags):
-        lock.release()
-        return run
-    if run is not None and run.data.tags.get("lenet.locks") == store.domain:
-        return TrackedRun(store, key, lock, run.info.run_id, dict(run.data.tags))
-    if run is not None:
-        _await_lease(store, run, name)
-        _close(store, run.info.run_id, f"lost with {run.data.tags.get('lenet.host')}")
+    runs = search(store, of_key(key))
+    if not fresh:
+        left = [_deliver_left(store, run.info.run_id) for run in runs if not counts(run.data.tags)]
+        runs = search(store, of_key(key)) if any(left) else runs
+        done = next((run for run in runs if counts(run.data.tags)), None)
+        if done is not None:
+            lock.release()
+            return done
+    elsewhere = [run for run in runs if _going_on(run) and run.data.tags.get("lenet.locks") != store.domain]
+    for run in elsewhere:
+        if _is_silent(store, run, name):
+            close(store, run.info.run_id, f"lost with {run.data.tags.get('lenet.host')}")
+    if elsewhere:  # what has not been lost has ended meanwhile, perhaps well
+        return _claimed(store, key, name, lock, fresh)
+    if not fresh:
+        mine = next((run for run in runs if run.data.tags.get("lenet.locks") == store.domain), None)
+        if mine is not None:
+            return TrackedRun(store, key, lock, mine.info.run_id, dict(mine.data.tags))
     shutil.rmtree(store.state / "checkpoints" / key, ignore_errors=True)
     tags = {"lenet.key": key, "lenet.state": "running", "lenet.locks": store.domain}
-    created = store.client.create_run(store.experiment_id, run_name=name, tags=tags)
+    # whatever the clock says, the newest run of a key is the one that was made last
+    start = max([int(time.time() * 1000), *(run.info.start_time + 1 for run in runs)])
+    created = store.client.create_run(store.experiment_id, start_time=start, run_name=name, tags=tags)
     return TrackedRun(store, key, lock, created.info.run_id, {})
 
 
-def _await_lease(store: Store, run: Any, name: str) -> None:
+def _going_on(run: Any) -> bool:
+    return bool(run.data.tags.get("lenet.state") == "running")
+
+
+def _is_silent(store: Store, run: Any, name: str) -> bool:
     """Watch the heart of a run of another machine: only one that does not beat for a whole lease is dead.
 
-    The lease is counted on this machine's own monotonic clock, so that no clock's jump ends it early.
+    The lease is counted on this machine's own monotonic clock, so that no clock's jump ends it early. False where
+    the run ends while it is watched.
+
+    Raises:
+        Busy: it beats.
     """
     seen, end = run.data.tags.get("lenet.heartbeat"), time.monotonic() + LEASE_S
-    while run.data.tags.get("lenet.state") == "running" and time.monotonic() < end:
+    while _going_on(run) and time.monotonic() < end:
         time.sleep(min(3.0, LEASE_S / 10))
         run = store.client.get_run(run.info.run_id)
-        if run.data.tags.get("lenet.heartbeat") != seen:
+        if _going_on(run) and run.data.tags.get("lenet.heartbeat") != seen:
             raise Busy(f"{name}: {run.data.tags.get('lenet.host')} is training it")
+    return _going_on(run)
 
 
 def find(store: Store, keys: Iterable[str]) -> dict[str, Any]:
     """MLflow's runs of these keys: for each key the one that counts, else the newest."""
     wanted = set(keys)
     if len(wanted) <= 200:
-        runs = [run for key in sorted(wanted) for run in search(store, f"tags.`lenet.key` = '{key}'")]
+        runs = [run for key in sorted(wanted) for run in search(store, of_key(key))]
     else:
         runs = search(store)
     found: dict[str, Any] = {}
@@ -108,15 +123,25 @@ def counts(tags: Mapping[str, str]) -> bool:
 
 def bury(store: Store, key: str, why: str) -> None:
     """Say on a run whose process is gone how it ended; does nothing while it lives or where it has ended itself."""
-    run = find(store, [key]).get(key)
-    if run is None or run.data.tags.get("lenet.state") != "running":
+    from mlflow.exceptions import MlflowException
+
+    try:
+        _bury(store, key, why)
+    except MlflowException:  # a store that does not answer: the lock says that the run is dead, and so do its readers
+        return
+
+
+def _bury(store: Store, key: str, why: str) -> None:
+    mine = (run for run in search(store, of_key(key)) if run.data.tags.get("lenet.locks") == store.domain)
+    run = next((run for run in mine if _going_on(run)), None)
+    if run is None:
         return
     lock = RunLock(store, key)
     if not lock.acquire():
         return
     try:
         if not _deliver_left(store, run.info.run_id):
-            _close(store, run.info.run_id, why)
+            close(store, run.info.run_id, why)
     finally:
         lock.release()
 
@@ -154,28 +179,3 @@ def _deliver_left(store: Store, run_id: str) -> bool:
     with contextlib.suppress(StopDelivery):
         deliver(path, send)
     return ended
-
-
-def _close(store: Store, run_id: str, why: str) -> None:
-    store.client.set_tag(run_id, "lenet.error", why)
-    store.client.set_tag(run_id, "lenet.state", "failed")
-    store.client.set_terminated(run_id, "KILLED")
-
-
-def _patiently(store: Store, act: Callable[[], T]) -> T:
-    """Try again for a while what a locked or restarting store refuses.
-
-    Raises:
-        LabError: it still refuses.
-    """
-    from mlflow.exceptions import MlflowException
-
-    end = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            return act()
-        except MlflowException as error:
-            if time.monotonic() > end:
-                why = " ".join(str(error).split())[:200]
-                raise LabError(f"tracking.uri={public(store.uri)}: the store does not answer: {why}") from None
-            time.sleep(0.5)

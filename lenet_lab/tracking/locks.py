@@ -31,17 +31,30 @@ class RunLock:
                     return False
                 time.sleep(0.02)
             else:
+                if not _is_at(file, self.path):  # `gc` has just removed it: a lock that nobody else can find is none
+                    file.close()
+                    file = self.path.open("a+")
+                    continue
                 self._file = file
                 file.truncate(0)
                 file.write(f"{os.getpid()}\n")
                 file.flush()
                 return True
 
-    def release(self) -> None:
-        """Give it back."""
+    def release(self, remove: bool = False) -> None:
+        """Give it back; with `remove`, its file goes too."""
         if self._file is not None:
+            if remove:
+                self.path.unlink(missing_ok=True)
             self._file.close()
             self._file = None
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def lock_path(store: Store, key: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 import time
@@ -10,8 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from lenet_lab.records import LabError
+from lenet_lab.tracking.artifacts import SUMS, read_checked
 from lenet_lab.tracking.claims import search
+from lenet_lab.tracking.locks import RunLock
 from lenet_lab.tracking.store import Store
+
+CELLS = "cells.json"
 
 
 def open_parent(store: Store, sweep: str, name: str, cells: Sequence[dict[str, Any]]) -> str:
@@ -20,6 +25,15 @@ def open_parent(store: Store, sweep: str, name: str, cells: Sequence[dict[str, A
     Args:
         cells: for each cell its `key`, `arm`, `name` and `overrides`.
     """
+    lock = RunLock(store, sweep)  # two launches at once must not make two parents
+    lock.acquire(patience=30.0)
+    try:
+        return _open_parent(store, sweep, name, cells)
+    finally:
+        lock.release()
+
+
+def _open_parent(store: Store, sweep: str, name: str, cells: Sequence[dict[str, Any]]) -> str:
     found = search(store, f"tags.`lenet.sweep` = '{sweep}' AND tags.`lenet.kind` = 'sweep'")
     if found:
         run_id = str(found[0].info.run_id)
@@ -27,11 +41,26 @@ def open_parent(store: Store, sweep: str, name: str, cells: Sequence[dict[str, A
     else:
         tags = {"lenet.sweep": sweep, "lenet.kind": "sweep", "lenet.cells": str(len(cells))}
         run_id = str(store.client.create_run(store.experiment_id, run_name=name[:250], tags=tags).info.run_id)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "cells.json"
-            path.write_text(json.dumps(list(cells), indent=1))
-            store.client.log_artifact(run_id, str(path))
+    if not found or not _readable(store, found[0]):
+        log_cells(store, run_id, cells)
     return run_id
+
+
+def log_cells(store: Store, run_id: str, cells: Sequence[dict[str, Any]]) -> None:
+    """Store a sweep's cells on its parent, with their digest."""
+    content = json.dumps(list(cells), indent=1).encode()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / CELLS
+        path.write_bytes(content)
+        store.client.log_artifact(run_id, str(path))
+    store.client.set_tag(run_id, SUMS, json.dumps({CELLS: hashlib.sha256(content).hexdigest()}))
+
+
+def _readable(store: Store, parent: Any) -> bool:
+    try:
+        return bool(cells_of(store, parent))
+    except LabError:
+        return False
 
 
 def close_parent(store: Store, run_id: str, note: str, ok: bool) -> None:
@@ -61,9 +90,11 @@ def find_parent(store: Store, prefix: str) -> Any:
 
 
 def cells_of(store: Store, parent: Any) -> list[dict[str, Any]]:
-    """The cells a sweep's parent lists."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = store.client.download_artifacts(parent.info.run_id, "cells.json", folder)
-        cells = json.loads(Path(path).read_text())
+    """The cells a sweep's parent lists.
+
+    Raises:
+        LabError: the list is missing or damaged; the same sweep launched again writes it anew.
+    """
+    cells = json.loads(read_checked(store, parent, CELLS))
     assert isinstance(cells, list)
     return cells

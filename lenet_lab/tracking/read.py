@@ -10,7 +10,7 @@ from lenet_lab.records import Curves, RunRecord
 from lenet_lab.tracking.claims import counts, search
 from lenet_lab.tracking.locks import alive
 from lenet_lab.tracking.runs import LEASE_S
-from lenet_lab.tracking.store import Store
+from lenet_lab.tracking.store import Store, public
 
 
 def read_runs(store: Store, filter_string: str = "") -> list[RunRecord]:
@@ -24,7 +24,7 @@ def record(store: Store, run: Any) -> RunRecord:
     tags, info = run.data.tags, run.info
     params = run.data.params
     return RunRecord(
-        run_id=info.run_id,
+        run_id=trained_as(run),
         name=info.run_name or info.run_id,
         key=tags.get("lenet.key", ""),
         arm=tags.get("lenet.arm", ""),
@@ -43,6 +43,11 @@ def record(store: Store, run: Any) -> RunRecord:
     )
 
 
+def trained_as(run: Any) -> str:
+    """The id under which a run was trained: its own in this store, or for an imported run the one it came with."""
+    return str(run.data.tags.get("lenet.run_id", run.info.run_id))
+
+
 def state_of(store: Store, tags: Mapping[str, str]) -> str:
     """complete, diverged, failed, stopped, running, or dead: said to be running by a process that is no more."""
     state = tags.get("lenet.state", "running")
@@ -55,18 +60,20 @@ def state_of(store: Store, tags: Mapping[str, str]) -> str:
 
 def link(store: Store, run_id: str) -> str:
     """Where the run is in MLflow's UI: relative to a server of one's own, absolute on the server that tracks."""
-    base = store.uri.rstrip("/") if store.uri.startswith("http") else "http://127.0.0.1:5000"
+    base = public(store.uri).rstrip("/") if store.uri.startswith("http") else "http://127.0.0.1:5000"
     return f"{base}/#/experiments/{store.experiment_id}/runs/{run_id}"
 
 
 def read_curves(store: Store, run_ids: Iterable[str], keys: Iterable[str]) -> Curves:
     """Metric histories: run id -> metric -> ((step, value), ...) by step."""
     wanted = list(keys)
+    imported = {trained_as(run): run.info.run_id for run in search(store, "tags.`lenet.run_id` LIKE '%'")}
     curves: dict[str, dict[str, tuple[tuple[int, float], ...]]] = {}
     for run_id in run_ids:
         curves[run_id] = {}
         for key in wanted:
-            points = {point.step: point.value for point in store.client.get_metric_history(run_id, key)}
+            history = store.client.get_metric_history(imported.get(run_id, run_id), key)
+            points = {point.step: point.value for point in history}
             if points:
                 curves[run_id][key] = tuple(sorted(points.items()))
     return curves

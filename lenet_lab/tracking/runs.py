@@ -15,9 +15,10 @@ from typing import Any
 
 from lenet_lab.records import LabError
 from lenet_lab.tracking.locks import RunLock
+from lenet_lab.tracking.rivals import close, enter
 from lenet_lab.tracking.sender import Sender
 from lenet_lab.tracking.spool import Courier, Event, Spool
-from lenet_lab.tracking.store import Store
+from lenet_lab.tracking.store import Store, patiently
 
 HEARTBEAT_S = 15.0
 LEASE_S = 60.0
@@ -51,16 +52,34 @@ class TrackedRun:
         self._courier = Courier(self._spool.path, sender.send, sender.beat, HEARTBEAT_S)
 
     def begin(self, tags: Mapping[str, str]) -> None:
-        """Take the run: from here on it is this process's, and says so."""
-        client = self.store.client
-        client.set_tag(self.run_id, "lenet.owner", self.token)
-        if self.before:
-            client.update_run(self.run_id, status="RUNNING")
+        """Take the run: from here on it is this process's, and says so.
+
+        Raises:
+            TakenOver: another machine trains the cell.
+            LabError: the store does not answer.
+        """
+        host = {"lenet.host": socket.gethostname(), "lenet.pid": str(os.getpid()), "lenet.locks": self.store.domain}
+        now = {"lenet.owner": self.token, "lenet.state": "running", "lenet.heartbeat": f"{time.time():.0f}"}
+        busy = patiently(self.store, lambda: self._take({**host, **now}))
+        if busy is not None:
+            raise TakenOver(f"{busy} is training it")
         self._courier.start()
-        host = {"lenet.host": socket.gethostname(), "lenet.pid": str(os.getpid()), "lenet.state": "running"}
-        beat = {"lenet.heartbeat": f"{time.time():.0f}", "lenet.locks": self.store.domain}
         again = {"lenet.error": ""} if self.before.get("lenet.error") else {}
-        self.tags({**tags, **host, **beat, **again})
+        self.tags({**tags, **again})
+
+    def _take(self, tags: Mapping[str, str]) -> str | None:
+        from mlflow.entities import RunTag
+
+        client = self.store.client
+        client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        busy = enter(self.store, self.key, self.run_id, self.token, LEASE_S)
+        if busy is not None and self.before:
+            close(self.store, self.run_id, f"{busy} is training it")
+        elif busy is not None:
+            client.delete_run(self.run_id)  # nothing is in it
+        elif self.before:
+            client.update_run(self.run_id, status="RUNNING")
+        return busy
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Points of one step, all with one time.

@@ -142,11 +142,14 @@ class Courier(threading.Thread):
         return self.fatal is None and acknowledged(self.path) >= self.path.stat().st_size
 
     def stop(self) -> None:
-        """End the thread; what is left stays in the spool."""
+        """End the thread; what is left stays in the spool.
+
+        A thread that a store keeps waiting is left behind: it ends with the process.
+        """
         self._ending.set()
         self._wake.set()
         if self.ident is not None:
-            self.join(timeout=15)
+            self.join(timeout=2)
 
 
 class StopDelivery(Exception):

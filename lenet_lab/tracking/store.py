@@ -7,20 +7,26 @@ import fcntl
 import hashlib
 import logging
 import os
+import shutil
 import sqlite3
+import time
+import urllib.error
+import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from lenet_lab.provenance import redact_text
 from lenet_lab.records import LabError
 
 EXPERIMENT = "lenet_lab"
+PATIENCE_S = 12.0  # with a store that does not answer, before anything is trained
 DEFAULT_URI = "sqlite:///mlflow.db"
+T = TypeVar("T")
 
 # a client that gives up soon: the spool tries again, so no call may block a run
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -109,21 +115,71 @@ def open_store(uri: str | None = None, create: bool = True) -> Store:
     if file is not None:
         _check_file(file, create)
     try:
+        _probe(located, file, create)
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _lock(state / "store.lock", exclusive=not _made(file, state)):
             if not _made(file, state):
-                if file is not None:
-                    _prepare(file)
+                if file is not None and not (file.exists() and file.stat().st_size):
+                    _make(file, state)
                 _experiment(located, file, create=True)
                 (state / "made").touch()
         return Store(located, state, _experiment(located, file, create=False))
     except LabError:
         raise
-    except OSError as error:
+    except PermissionError as error:
         raise LabError(f"tracking.uri={public(located)}: {error.strerror}: {error.filename}") from None
     except Exception as error:
         why = redact_text(" ".join(str(error).split()))[:200]
         raise LabError(f"tracking.uri={public(located)}: the store does not answer: {why}") from None
+
+
+def _probe(located: str, file: Path | None, create: bool) -> None:
+    """Ask for a sign of life, with a patience of our own: MLflow's clients wait far longer for each call.
+
+    SQLite alone may touch its file: a plain `open` and `close` would drop the locks that this process's connections
+    hold on it, and the next process to leave would take the log of their transactions away.
+
+    Raises:
+        OSError, sqlite3.Error: there is none.
+    """
+    if file is not None and file.exists() and file.stat().st_size:
+        with contextlib.closing(sqlite3.connect(file, timeout=PATIENCE_S, isolation_level=None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE" if create else "BEGIN")
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:
+                raise LabError(
+                    f"tracking.uri={located}: not an SQLite database; choose another tracking.uri"
+                ) from None
+    elif located.startswith("http:"):
+        with contextlib.suppress(urllib.error.HTTPError):  # any answer is a sign of life
+            urllib.request.urlopen(f"{public(located).rstrip('/')}/health", timeout=PATIENCE_S).close()
+
+
+def patiently(store: Store, act: Callable[[], T]) -> T:
+    """Try again for a while what a locked or restarting store refuses.
+
+    Raises:
+        LabError: it still refuses.
+    """
+    from mlflow.exceptions import MlflowException
+
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return act()
+        except MlflowException as error:
+            if time.monotonic() > end:
+                why = redact_text(" ".join(str(error).split()))[:200]
+                raise LabError(f"tracking.uri={public(store.uri)}: the store does not answer: {why}") from None
+            time.sleep(0.5)
+
+
+def of_key(key: str) -> str:
+    """MLflow's filter for the runs of a key."""
+    return f"tags.`lenet.key` = '{key}'"
 
 
 def _made(file: Path | None, state: Path) -> bool:
@@ -137,20 +193,29 @@ def _check_file(file: Path, create: bool) -> None:
             raise LabError(
                 f"{where}: the store cannot be written; give yourself the right or choose another tracking.uri"
             )
-        with file.open("rb") as content:
-            if content.read(16) not in (b"", b"SQLite format 3\0"):
-                raise LabError(f"{where}: not an SQLite database; choose another tracking.uri")
     elif not create:
         raise LabError(f"{where}: no store there; run something first, or choose with --store or MLFLOW_TRACKING_URI")
     elif not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
         raise LabError(f"{where}: its folder is missing or cannot be written; choose another tracking.uri")
 
 
-def _prepare(file: Path) -> None:
-    """An empty database, private to the user, whose readers do not wait for its writers."""
-    file.touch(mode=0o600)
-    with contextlib.closing(sqlite3.connect(file, timeout=30)) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
+def _make(file: Path, state: Path) -> None:
+    """A new database, private to the user, whose readers do not wait for its writers.
+
+    MLflow makes its tables in many steps, and cannot go on with a database that a crash has left between two of
+    them: so they are made in a folder aside, and the whole database is moved into place.
+    """
+    aside = state / "new"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(mode=0o700)
+    made, whole = aside / "made.db", aside / "whole.db"
+    _client(f"sqlite:///{made}").search_experiments()
+    whole.touch(mode=0o600)
+    with contextlib.closing(sqlite3.connect(made)) as source, contextlib.closing(sqlite3.connect(whole)) as target:
+        source.backup(target)
+        target.execute("PRAGMA journal_mode=WAL")
+    whole.replace(file)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _experiment(uri: str, file: Path | None, create: bool) -> str:

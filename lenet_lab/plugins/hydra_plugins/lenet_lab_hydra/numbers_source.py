@@ -23,7 +23,7 @@ class NumbersSource(ConfigSource):
         return ConfigResult(
             provider=self.provider,
             path=f"{self.scheme()}://",
-            config=OmegaConf.create({"value": found[1]}),
+            config=OmegaConf.create({"value": found[1], **NUMBER_GROUPS[found[0]]}),
             header={"package": None},
         )
 
