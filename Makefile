@@ -7,7 +7,7 @@ WORKERS ?= auto
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format constraints clean
+.PHONY: help setup demo test test-fast lint format docs constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -17,7 +17,7 @@ setup: $(STAMP) ## make the environment in .venv, with the versions known to wor
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "lenet_lab needs Python 3.11 to 3.13, %s is %d.%d: make PYTHON=python3.11 ..." % (sys.executable, *v))'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,joblib]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,joblib,ray]'
 	@touch $@
 
 demo: $(STAMP) ## sweep pooling x normalisation on the embedded digits, and write the report
@@ -41,6 +41,9 @@ lint: $(STAMP) ## formatting, lint and types
 format: $(STAMP) ## let ruff mend what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(STAMP) ## write docs/configuration.md from conf/ and its schema
+	$(BIN)/python docs/configuration.py
 
 constraints: $(STAMP) ## write the installed versions to constraints.txt
 	(head -1 constraints.txt; $(PIP) freeze --exclude-editable | sort -f) > constraints.new && mv constraints.new constraints.txt

@@ -72,8 +72,8 @@ def _live(
     except (Exception, SystemExit) as failure:
         state, error = "failed", provenance.redact_text(f"{type(failure).__name__}: {failure}".splitlines()[0])
         trace = provenance.redact_text(traceback.format_exc())
-        print(trace, file=sys.stderr)
-        with suppress(OSError, TakenOver):
+        with suppress(OSError, TakenOver):  # a full disk: the outcome says what went wrong all the same
+            print(trace, file=sys.stderr)
             _write(tracked, "error.txt", trace)
     signals.only_hurry(tracked.hurry)
     delivered = False

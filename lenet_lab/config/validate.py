@@ -9,12 +9,14 @@ from typing import Any, NoReturn
 
 from pydantic import TypeAdapter, ValidationError
 
+from lenet_lab.provenance import SECRET, redact_text
 from lenet_lab.records import LabError
 
 
 def refuse(key: str, value: Any, why: str) -> NoReturn:
     """Raise the one-line error. A number group's only value is named by the group: `lr=-1`, not `lr.value=-1`."""
-    raise LabError(f"{key.removesuffix('.value')}={shown(value)}: {why}")
+    text = "[redacted]" if SECRET.search(key) else redact_text(shown(value))
+    raise LabError(f"{key.removesuffix('.value')}={text}: {why}")
 
 
 def validated(key: str, value: Any, kind: Any) -> Any:

@@ -170,4 +170,5 @@ class _quiet(warnings.catch_warnings):  # noqa: N801
         warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
         warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
         warnings.filterwarnings("ignore", message=".*lower value for log_every_n_steps.*")
+        warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero.*")  # no validation
         return entered

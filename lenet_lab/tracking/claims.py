@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lenet_lab.records import LabError
 from lenet_lab.tracking.locks import RunLock
 from lenet_lab.tracking.rivals import close
 from lenet_lab.tracking.runs import LEASE_S, OUTCOMES, Busy, TrackedRun
@@ -27,16 +28,19 @@ def claim(store: Store, key: str, name: str, fresh: bool = False) -> TrackedRun 
 
     Raises:
         Busy: another process trains it.
-        LabError: the store does not answer.
+        LabError: the store does not answer, or the folder beside it cannot be written.
     """
-    lock = RunLock(store, key)
-    if not lock.acquire():
-        raise Busy(f"{name}: another process on this machine is training it")
     try:
-        return patiently(store, lambda: _claimed(store, key, name, lock, fresh))
-    except BaseException:
-        lock.release()
-        raise
+        lock = RunLock(store, key)
+        if not lock.acquire():
+            raise Busy(f"{name}: another process on this machine is training it")
+        try:
+            return patiently(store, lambda: _claimed(store, key, name, lock, fresh))
+        except BaseException:
+            lock.release()
+            raise
+    except OSError as error:
+        raise LabError(f"{error.filename or store.state}: {error.strerror or error}") from None
 
 
 def _claimed(store: Store, key: str, name: str, lock: RunLock, fresh: bool) -> TrackedRun | Any:
@@ -127,7 +131,7 @@ def bury(store: Store, key: str, why: str) -> None:
 
     try:
         _bury(store, key, why)
-    except MlflowException:  # a store that does not answer: the lock says that the run is dead, and so do its readers
+    except (MlflowException, OSError):  # nothing can be written: the lock says that the run is dead, and so its readers
         return
 
 

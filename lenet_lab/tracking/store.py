@@ -60,7 +60,9 @@ class Store:
         path = self.state / "domain"
         with _lock(self.state / "store.lock", exclusive=True):
             if not path.exists():
-                path.write_text(uuid.uuid4().hex)
+                part = path.with_suffix(".part")
+                part.write_text(uuid.uuid4().hex)
+                part.replace(path)
             return path.read_text()
 
     def folder(self, *parts: str) -> Path:
@@ -126,8 +128,9 @@ def open_store(uri: str | None = None, create: bool = True) -> Store:
         return Store(located, state, _experiment(located, file, create=False))
     except LabError:
         raise
-    except PermissionError as error:
-        raise LabError(f"tracking.uri={public(located)}: {error.strerror}: {error.filename}") from None
+    except OSError as error:
+        why = f"{error.strerror}: {error.filename}" if error.filename else f"the store does not answer: {error}"
+        raise LabError(f"tracking.uri={public(located)}: {why}") from None
     except Exception as error:
         why = redact_text(" ".join(str(error).split()))[:200]
         raise LabError(f"tracking.uri={public(located)}: the store does not answer: {why}") from None
@@ -150,9 +153,7 @@ def _probe(located: str, file: Path | None, create: bool) -> None:
             except sqlite3.OperationalError:
                 raise
             except sqlite3.DatabaseError:
-                raise LabError(
-                    f"tracking.uri={located}: not an SQLite database; choose another tracking.uri"
-                ) from None
+                raise LabError(f"tracking.uri={located}: not an SQLite database; choose another tracking.uri") from None
     elif located.startswith("http:"):
         with contextlib.suppress(urllib.error.HTTPError):  # any answer is a sign of life
             urllib.request.urlopen(f"{public(located).rstrip('/')}/health", timeout=PATIENCE_S).close()
@@ -230,7 +231,8 @@ def _experiment(uri: str, file: Path | None, create: bool) -> str:
         folder = file.parent / "mlartifacts"
         folder.mkdir(exist_ok=True, mode=0o700)
         location = folder.as_uri()
-    return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+    tags = {"mlflow.experimentKind": "custom_model_development"}  # what the UI shows first: runs, not traces
+    return str(client.create_experiment(EXPERIMENT, artifact_location=location, tags=tags))
 
 
 def _client(uri: str) -> Any:

@@ -1,0 +1,178 @@
+"""Jobs of a sweep that end badly, whatever the way: the others finish, and it is said on the run and in the table."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import time
+from contextlib import closing
+
+from tests.faults.harness import Life, Tally, command, complete, fault, finish, fresh, one_whole_run, reference, rows
+from tests.faults.kills import SWEEP, wait_for
+
+# a sitecustomize that puts itself round `lenet_lab.run.train` for one seed, in every process of the command
+SITE = """
+import importlib.abc, importlib.util, sys
+
+class Hook(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "lenet_lab.run":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        inner = spec.loader.exec_module
+        def exec_module(module):
+            inner(module)
+            train = module.train
+            def hooked(config, *args, **kwargs):
+                if config.seed == SEED:
+                    evil(config, lambda: train(config, *args, **kwargs))
+                return train(config, *args, **kwargs)
+            module.train = hooked
+        spec.loader.exec_module = exec_module
+        return spec
+
+sys.meta_path.insert(0, Hook())
+SEED = 1
+
+def evil(config, go):
+"""
+# how a job ends: what it does, extra words of the sweep, the outcome that the table must show, what the note must hold
+ENDS = {
+    "raises": ("    raise RuntimeError('no luck')", (), "failed", "no luck"),
+    "sys.exit(3)": ("    sys.exit(3)", (), "failed", "SystemExit"),
+    "sys.exit(0)": ("    sys.exit(0)", (), "failed", "SystemExit"),
+    "os._exit(0)": ("    import os\n    os._exit(0)", (), "failed", "without having finished"),
+    "os._exit(0) after training": ("    import os\n    go()\n    os._exit(0)", (), "failed", "without having finished"),
+    "killed": ("    import os\n    os.kill(os.getpid(), 9)", (), "failed", "SIGKILL"),
+    "segmentation fault": ("    import os\n    os.kill(os.getpid(), 11)", (), "failed", "SIGSEGV"),
+    "out of memory (limit)": (
+        "    import resource, pathlib\n    import torch\n"
+        "    used = int(pathlib.Path('/proc/self/statm').read_text().split()[0]) * 4096\n"
+        "    resource.setrlimit(resource.RLIMIT_AS, (used + 2**26, -1))\n    torch.ones(2**28).sum()",
+        (),
+        "failed",
+        "memory",
+    ),
+    "NaN": ("    object.__setattr__(config.lr, 'value', 1e38)", ("optimizer=sgd",), "diverged", "not finite"),
+    "time limit": ("    import time\n    time.sleep(60)", ("sweep.time_limit=12",), "failed", "time limit"),
+    "deaf to SIGTERM": (
+        "    import signal, time\n    signal.pthread_sigmask(signal.SIG_BLOCK, [15, 2])\n    time.sleep(90)",
+        ("sweep.time_limit=12",),
+        "failed",
+        "time limit",
+    ),
+}
+
+
+@fault("a job of a sweep ends badly", "the others finish, status not 0, said on its run and in the table", 1.0, 1)
+def bad_end(tally: Tally, rounds: int, draw: random.Random) -> None:
+    """Once for each way; then the same command without the fault finishes the sweep, and trains that cell alone."""
+    for name, (code, extra, state, note) in ENDS.items():
+        with fresh() as folder:
+            words = (*SWEEP, "seed=0,1,2", *extra)
+            status, out = finish(command(folder, *words, hook=SITE + code))
+            found = {row.tags.get("lenet.overrides", "")[-10:]: row for row in rows(folder / "mlflow.db")}
+            bad = [row for row in rows(folder / "mlflow.db") if row.state != "complete"]
+            good = [row for row in rows(folder / "mlflow.db") if row.counts and row.state == "complete"]
+            problems = [f"{name}: status {status}"] * (status != 1)
+            problems += [f"{name}: {len(good)} others complete, {len(found)} runs"] * (len(good) != 2)
+            if len(bad) != 1:
+                problems.append(f"{name}: {len(bad)} bad runs")
+            else:
+                said = bad[0].tags.get("lenet.error", "")
+                problems += [f"{name}: its run says {bad[0].state}, {said!r}"] * (
+                    bad[0].state != state or note not in said
+                )
+                problems += [f"{name}: its run is {bad[0].status}"] * (bad[0].status == "RUNNING")
+            line = next((line for line in out.splitlines()[::-1] if "seed=1" in line), "")
+            problems += [f"{name}: the table says {line!r}: {out[-300:]}"] * (state not in line or note not in line)
+            if state == "failed":
+                status, out = finish(command(folder, *words))
+                counting = [row for row in rows(folder / "mlflow.db") if row.counts]
+                problems += [f"{name}: relaunch: status {status}, {len(counting)} count"] * (
+                    status != 0 or len(counting) != 3
+                )
+            tally.count(problems)
+
+
+@fault("retries, fail_fast", "a killed job is started again and resumes; fail_fast stops the rest", 1.0, 1)
+def retries(tally: Tally, rounds: int, draw: random.Random) -> None:
+    """Killed in its first two lives, with `sweep.retries=2`; a failure with `sweep.fail_fast=true`."""
+    twice = (
+        "    import os, pathlib\n    tries = pathlib.Path(config.tracking.uri or 'x').parent / 'tries'\n"
+        "    n = int(tries.read_text()) if tries.exists() else 0\n    tries.write_text(str(n + 1))\n"
+        "    if n < 2:\n        os.kill(os.getpid(), 9)"
+    )
+    with fresh() as folder:
+        status, out = finish(command(folder, *SWEEP, "seed=0,1", "sweep.retries=2", hook=SITE + twice))
+        counting = [row for row in rows(folder / "mlflow.db") if row.counts]
+        problems = [f"status {status}: {out[-300:]}"] * (status != 0) + [f"{len(counting)} count"] * (
+            len(counting) != 2
+        )
+        tally.count(problems + ["more runs than cells"] * (len(rows(folder / "mlflow.db")) != 2))
+    with fresh() as folder:
+        words = (*SWEEP, "seed=1,2,3,4", "sweep.workers=1", "sweep.fail_fast=true")
+        status, out = finish(command(folder, *words, hook=SITE + "    raise RuntimeError('no luck')"))
+        tally.count(
+            [f"status {status}, {len(rows(folder / 'mlflow.db'))} runs"]
+            * (status != 1 or len(rows(folder / "mlflow.db")) != 1)
+        )
+
+
+@fault("a job is killed while the store is locked", "the other jobs finish, status not 0", 1.0, 1)
+def killed_and_locked(tally: Tally, rounds: int, draw: random.Random) -> None:
+    """The sweep cannot say on the run how it ended; the lock says it."""
+    with fresh() as folder:
+        wait = (
+            "    import os, pathlib, time\n    while not pathlib.Path('go').exists(): time.sleep(0.1)\n"
+            "    os.kill(os.getpid(), 9)"
+        )
+        process = command(folder, *SWEEP, "seed=1,2", "sweep.workers=2", hook=SITE + wait)
+        wait_for(lambda: len([r for r in rows(folder / "mlflow.db") if "lenet.owner" in r.tags]) == 2)
+        with closing(sqlite3.connect(folder / "mlflow.db", timeout=60, isolation_level=None)) as base:
+            base.execute("BEGIN EXCLUSIVE")
+            (folder / "go").touch()
+            time.sleep(25)
+            base.execute("ROLLBACK")
+        status, out = finish(process)
+        counting = [row for row in rows(folder / "mlflow.db") if row.counts]
+        problems = [f"status {status}: {out[-500:]}"] * (status != 1) + [f"{len(counting)} count"] * (
+            len(counting) != 1
+        )
+        tally.count(problems)
+
+
+@fault(
+    "code changed before a resumption", "refused in one line; continue is recorded; restart trains a new run", 1.0, 1
+)
+def changed_code(tally: Tally, rounds: int, draw: random.Random) -> None:
+    """A run killed by one version of the code, met by another."""
+    for way in ("refuse", "continue", "restart"):
+        with fresh() as folder:
+            life = Life(folder, pause=0.3)
+            life.until("epoch", times=3)
+            life.kill()
+            life.end()
+            before = rows(folder / "mlflow.db")[0]
+            other = [("code", "another")]
+            life = Life(folder, hooks=other, words=() if way == "refuse" else (f"sweep.changed_code={way}",))
+            if way == "refuse":
+                status = life.end()
+                problems = [f"status {status}: {life.text()[-300:]}"] * (status != 2)
+                problems += [f"said {life.refusal!r}"] * ("changed_code" not in life.refusal or "\n" in life.refusal)
+                after = rows(folder / "mlflow.db")
+                problems += ["the run was changed"] * (len(after) != 1 or after[0].tags != before.tags)
+                problems += complete(Life(folder)) + one_whole_run(folder / "mlflow.db", reference(())[0])
+            else:
+                problems = complete(life) + one_whole_run(folder / "mlflow.db")
+                counting = next(row for row in rows(folder / "mlflow.db") if row.counts)
+                same = counting.run_id == before.run_id
+                noted = "another" in counting.tags.get("lenet.changed_code", "")
+                problems += [f"{way}: same run {same}, noted {noted}"] * (
+                    (same, noted) != (way == "continue", way == "continue")
+                )
+                problems += [f"{way}: began with epoch {life.epochs[0]}"] * (
+                    (life.epochs[0] == 1) != (way == "restart")
+                )
+            tally.count(problems)

@@ -1,0 +1,159 @@
+"""Attacks on what is loaded, shown and served. Models, exports and reports have theirs in their own files."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from lenet_lab.engines.checkpoints import VerifiedCheckpointIO, digest_path
+from lenet_lab.provenance import redact, redact_text
+from lenet_lab.sweeps.printing import texts
+from lenet_lab.tracking.store import open_store, public
+from tests.conftest import REPOSITORY
+
+
+class Bomb:
+    """Touches a file when unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_checkpoint_that_carries_code_is_refused_and_runs_nothing(tmp_path):
+    """Its digest holds, as an attacker's would; loading takes weights only."""
+    trap, path = tmp_path / "sprung", tmp_path / "epoch-00001.ckpt"
+    torch.save({"state_dict": {}, "lenet_lab": Bomb(trap)}, path)
+    digest_path(path).write_text(hashlib.sha256(path.read_bytes()).hexdigest())
+    with pytest.raises(pickle.UnpicklingError):
+        VerifiedCheckpointIO().load_checkpoint(path)
+    assert not trap.exists()
+
+
+def test_the_bomb_is_a_bomb(tmp_path):
+    """The attack above would work on a loader that unpickles."""
+    trap = tmp_path / "sprung"
+    pickle.loads(pickle.dumps(Bomb(trap)))
+    assert trap.exists()
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["os.system", "subprocess.Popen", "lenet_lab.provenance._git", "lenet_lab.blocks.pool.Pool", "builtins.eval"],
+)
+def test_a_configuration_cannot_name_what_is_called(target, lab, tmp_path):
+    """`_target_` takes this group's own classes alone, on the command line and in a stored configuration alike."""
+    done = lab("data=digits", f"+activation._target_={target}", "activation.name=tanh")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["\x1b[31mred\x1b[0m", "a\nb", "[bold]x[/bold]", "\x07bell", "\u202egnp.exe", "\x9b31m"]
+)
+def test_names_are_inert_on_the_terminal(name):
+    """No control character, escape sequence or bidirectional override reaches it, and markup is not obeyed."""
+    shown = texts([name])[0]
+    assert all(character.isprintable() for character in shown.plain)
+    assert not shown.spans
+
+
+def test_secrets_are_taken_out_of_what_is_stored():
+    """By the name of the key, and out of URIs wherever they stand."""
+    kept = redact(
+        {"tracking.password": "hunter2", "api_key": "hunter2", "lr": "0.001", "uri": "http://me:hunter2@host/x"}
+    )
+    assert "hunter2" not in str(kept)
+    assert kept["lr"] == "0.001"
+    assert redact_text("failed: postgresql://me:hunter2@host/db?x=1") == "failed: postgresql://[redacted]@host/db?x=1"
+    assert public("http://me:hunter2@host:5000") == "http://host:5000"
+
+
+def test_a_password_in_the_store_address_is_never_shown_or_stored(lab, tmp_path):
+    """Neither when the store does not answer, nor in what the launch leaves beside the sweep."""
+    uri = f"http://me:hunter2@127.0.0.1:{_free_port()}"
+    started = time.monotonic()
+    done = lab("data=digits", "epochs=1", MLFLOW_TRACKING_URI=uri)
+    assert done.returncode == 2
+    assert time.monotonic() - started < 60
+    assert "hunter2" not in done.stdout + done.stderr
+    assert "does not answer" in done.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
+
+
+def test_the_store_is_private_to_the_user(tmp_path, monkeypatch):
+    """Whatever the umask."""
+    monkeypatch.chdir(tmp_path)
+    before = os.umask(0)
+    try:
+        store = open_store(None)
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "mlflow.db", tmp_path / "mlartifacts", store.state):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+@pytest.mark.slow
+def test_the_ui_answers_only_its_own_host_and_origin(tmp_path, monkeypatch):
+    """DNS rebinding and cross-site requests get 403; it listens on this machine alone."""
+    monkeypatch.chdir(tmp_path)
+    open_store(None)
+    port = _free_port()
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")} | {"PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "lenet_lab", "ui", "--port", str(port)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            own = f"127.0.0.1:{port}"
+            assert _status(port, own, patience=90) == 200
+            for host in (
+                "evil.com",
+                f"evil.com:{port}",
+                f"10.evil.com:{port}",
+                f"192.168.0.1:{port}",
+                f"127.0.0.1.evil.com:{port}",
+            ):
+                assert _status(port, host) == 403, host
+            assert _status(port, own, origin="http://evil.com", post=True) == 403
+            assert _status(port, own, origin=f"http://{own}", post=True) == 200
+        finally:
+            server.terminate()
+
+
+def _status(port: int, host: str, origin: str | None = None, post: bool = False, patience: float = 0.0) -> int:
+    """The answer to a request with these headers; waits for a server that is starting."""
+    end = time.monotonic() + patience
+    headers = {"Host": host, "Content-Type": "application/json"} | ({"Origin": origin} if origin else {})
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        try:
+            if post:
+                connection.request("POST", "/api/2.0/mlflow/experiments/search", '{"max_results": 1}', headers)
+            else:
+                connection.request("GET", "/", headers=headers)
+            return connection.getresponse().status
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.5)
+        finally:
+            connection.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
