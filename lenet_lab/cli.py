@@ -82,6 +82,10 @@ def _hydra(words: list[str]) -> None:
         from lenet_lab.config.wording import one_line
 
         sys.exit(_say(one_line(error)))
+    except OSError as error:  # a folder that cannot be written
+        if own_trace or not error.filename:
+            raise
+        sys.exit(_say(f"{error.filename}: {error.strerror}"))
 
 
 def _say(message: str) -> int:

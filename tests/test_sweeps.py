@@ -291,8 +291,8 @@ def test_a_stopped_sweep_says_so(number, whole_group, status, tmp_path):
 
 
 def test_a_stopped_single_run_goes_on_from_its_last_epoch(tmp_path, lab):
-    """Its first command says 150 epochs and is stopped; the second one finishes them in the same run."""
-    words = ("data=digits", "data.train_size=400", "tracking.artifacts=minimal", "epochs=150", "trainer.threads=1")
+    """Its first command says 100 epochs and is stopped; the second one finishes them in the same run."""
+    words = ("data=digits", "data.train_size=400", "tracking.artifacts=minimal", "epochs=100", "trainer.threads=1")
     process = start(tmp_path, *words)
     try:
         wait_until(process, lambda: "val/acc" in records(tmp_path)[0].metrics)
@@ -307,10 +307,10 @@ def test_a_stopped_single_run_goes_on_from_its_last_epoch(tmp_path, lab):
     again = lab(*words)
     assert again.returncode == 0, again.stderr
     (complete,) = records(tmp_path)
-    assert (complete.run_id, complete.state, complete.metrics["epochs"]) == (stopped.run_id, "complete", 150)
+    assert (complete.run_id, complete.state, complete.metrics["epochs"]) == (stopped.run_id, "complete", 100)
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     history = client.get_metric_history(complete.run_id, "val/acc")
-    assert [point.step for point in history] == list(range(1, 151)), "each epoch once"
+    assert [point.step for point in history] == list(range(1, 101)), "each epoch once"
 
 
 # what does not go well

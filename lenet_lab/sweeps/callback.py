@@ -64,7 +64,7 @@ def _begin(config: DictConfig) -> None:
     unique = plan.unique()
     rows = [{"key": c.key, "arm": c.arm, "name": c.name, "overrides": list(c.overrides)} for c in unique]
     plan.parent = open_parent(store, plan.sweep, _name(config), rows)
-    plan.bury = lambda key, why: bury(store, key, why)
+    plan.bury = lambda key, why, **how: bury(store, key, why, **how)
     os.environ.update(LENET_LAB_SWEEP=plan.sweep, LENET_LAB_PARENT=plan.parent)
     fit(config)
     done = sum(c.finished is not None for c in unique)

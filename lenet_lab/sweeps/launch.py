@@ -105,7 +105,7 @@ class Pool:
         sweep: DictConfig,
         workers: int,
         outcomes: dict[int, Outcome],
-        bury: Callable[[str, str], None],
+        bury: Callable[..., None],
         total: int,
     ) -> None:
         self.sweep, self.workers, self.outcomes, self.bury = sweep, workers, outcomes, bury
@@ -188,7 +188,8 @@ class Pool:
         self.running.remove(job)
         code, outcome = job.process.exitcode, self.outcomes.get(job.index)
         if outcome is None:
-            why = job.why or _why(code)
+            halted = f"stopped by {signal.Signals(self.stopped_by).name}" if self.stopped_by is not None else None
+            why = job.why or halted or _why(code)
             stopped = self.stopped_by is not None or code in (128 + signal.SIGTERM, 128 + signal.SIGINT)
             outcome = Outcome(
                 job.planned.key,
@@ -197,7 +198,7 @@ class Pool:
                 error=why,
             )
             outcome = replace(outcome, seconds=time.perf_counter() - job.started)
-            self.bury(job.planned.key, why)
+            self.bury(job.planned.key, why, log=Path(job.order.log), stopped=job.why is not None)
             if not stopped and job.why is None and job.tries <= self.sweep.retries:
                 queue.appendleft(job)
                 return

@@ -36,7 +36,7 @@ class Plan:
 
     sweep: str
     cells: list[Planned]
-    bury: Callable[[str, str], None] = lambda key, why: None
+    bury: Callable[..., None] = lambda key, why, **how: None
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     stopped_by: int | None = None
     parent: str | None = None

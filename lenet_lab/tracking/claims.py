@@ -6,8 +6,10 @@ import contextlib
 import shutil
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+from lenet_lab.provenance import redact_text
 from lenet_lab.records import LabError
 from lenet_lab.tracking.locks import RunLock
 from lenet_lab.tracking.rivals import close
@@ -15,6 +17,8 @@ from lenet_lab.tracking.runs import LEASE_S, OUTCOMES, Busy, TrackedRun
 from lenet_lab.tracking.sender import Sender
 from lenet_lab.tracking.spool import StopDelivery, acknowledged, deliver
 from lenet_lab.tracking.store import Store, of_key, patiently
+
+LOG_BYTES = 64_000  # of a job's log that go on its run
 
 
 def claim(store: Store, key: str, name: str, fresh: bool = False) -> TrackedRun | Any:
@@ -125,29 +129,32 @@ def counts(tags: Mapping[str, str]) -> bool:
     return tags.get("lenet.state") in OUTCOMES and ended is not None and ended == tags.get("lenet.owner")
 
 
-def bury(store: Store, key: str, why: str) -> None:
-    """Say on a run whose process is gone how it ended; does nothing while it lives or where it has ended itself."""
+def bury(store: Store, key: str, why: str, log: Path | None = None, stopped: bool = False) -> None:
+    """Say on a run whose process is gone how it ended; does nothing while it lives or where it has ended itself.
+
+    Args:
+        log: what the process printed; its end goes on the run, too.
+        stopped: also where it said itself that it was stopped, without knowing why.
+    """
     from mlflow.exceptions import MlflowException
 
-    try:
-        _bury(store, key, why)
-    except (MlflowException, OSError):  # nothing can be written: the lock says that the run is dead, and so its readers
-        return
-
-
-def _bury(store: Store, key: str, why: str) -> None:
-    mine = (run for run in search(store, of_key(key)) if run.data.tags.get("lenet.locks") == store.domain)
-    run = next((run for run in mine if _going_on(run)), None)
-    if run is None:
-        return
-    lock = RunLock(store, key)
-    if not lock.acquire():
-        return
-    try:
-        if not _deliver_left(store, run.info.run_id):
-            close(store, run.info.run_id, why)
-    finally:
-        lock.release()
+    # nothing can be written: the lock says that the run is dead, and so do all who read it
+    with contextlib.suppress(MlflowException, OSError):
+        states = ("running", "stopped") if stopped else ("running",)
+        mine = (run for run in search(store, of_key(key)) if run.data.tags.get("lenet.locks") == store.domain)
+        run = next((run for run in mine if run.data.tags.get("lenet.state") in states), None)
+        lock = RunLock(store, key)
+        if run is None or not lock.acquire():
+            return
+        try:
+            _deliver_left(store, run.info.run_id)
+            if store.client.get_run(run.info.run_id).data.tags.get("lenet.state") in states:
+                close(store, run.info.run_id, why)
+                if log is not None and log.exists():
+                    tail = log.read_bytes()[-LOG_BYTES:].decode(errors="replace")
+                    store.client.log_text(run.info.run_id, redact_text(tail), "job.log")
+        finally:
+            lock.release()
 
 
 def deliver_pending(store: Store) -> int:
