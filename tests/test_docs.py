@@ -58,12 +58,14 @@ SOMETIMES = {
     "lenet.kind",
     "lenet.cells",
     "lenet.note",
+    "lenet.run_id",
     "test_curve/loss",
     "test_curve/acc",
     "mlflow.source.git.commit",
     "git.diff",
     "weights.safetensors",
     "error.txt",
+    "job.log",
 }
 
 
