@@ -61,7 +61,7 @@ SCHEDULES = [
 ]
 
 
-@pytest.mark.parametrize(("schedule", "make", "each_epoch"), SCHEDULES, ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize(("schedule", "make", "each_epoch"), SCHEDULES, ids=lambda v: getattr(v, "__name__", str(v))[:40])
 @pytest.mark.filterwarnings("ignore:The epoch parameter in `scheduler.step")
 def test_schedules_equal_torch_at_every_update(schedule, make, each_epoch):
     ours = [schedule.factor(step, PER_EPOCH, EPOCHS) for step in range(EPOCHS * PER_EPOCH)]
@@ -109,7 +109,7 @@ OPTIMIZERS = [
 ]
 
 
-@pytest.mark.parametrize(("spec", "make"), OPTIMIZERS, ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize(("spec", "make"), OPTIMIZERS, ids=lambda v: getattr(v, "__name__", str(v))[:40])
 @pytest.mark.parametrize("fused", [False, True])
 def test_optimizers_are_torchs_with_their_parameters(spec, make, fused):
     ours = quadratic_steps(lambda p: spec.build(p, 0.02, 0.1, fused=fused))
