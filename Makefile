@@ -4,10 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= auto
+ROUNDS ?= 20
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format docs constraints clean
+.PHONY: help setup demo test test-fast test-faults lint format docs constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,6 +33,9 @@ test: $(STAMP) ## the whole suite, in parallel
 
 test-fast: $(STAMP) ## the inner loop: what takes less than two minutes
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow'
+
+test-faults: $(STAMP) ## the fault campaign: kills, signals, full disks, locked stores, servers away (ROUNDS=20)
+	$(BIN)/python -m tests.faults --rounds $(ROUNDS)
 
 lint: $(STAMP) ## formatting, lint and types
 	$(BIN)/ruff format --check .
