@@ -144,7 +144,7 @@ def exports(tally: Tally, rounds: int, draw: random.Random) -> None:
                 problems = refuses(lambda: read_export(path), LabError, path.name)
             else:
                 other = folder / "other.db"
-                problems = refuses(lambda: import_runs(path, f"sqlite:///{other}"), LabError, path.name)
+                problems = refuses(lambda other=other: import_runs(path, f"sqlite:///{other}"), LabError, path.name)
                 problems += ["a store was made"] * other.exists()
             mend()
             tally.count([f"{what}: {problem}" for problem in problems], lost=len(problems))
