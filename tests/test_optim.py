@@ -61,7 +61,9 @@ SCHEDULES = [
 ]
 
 
-@pytest.mark.parametrize(("schedule", "make", "each_epoch"), SCHEDULES, ids=lambda v: getattr(v, "__name__", str(v))[:40])
+@pytest.mark.parametrize(
+    ("schedule", "make", "each_epoch"), SCHEDULES, ids=lambda v: getattr(v, "__name__", str(v))[:40]
+)
 @pytest.mark.filterwarnings("ignore:The epoch parameter in `scheduler.step")
 def test_schedules_equal_torch_at_every_update(schedule, make, each_epoch):
     ours = [schedule.factor(step, PER_EPOCH, EPOCHS) for step in range(EPOCHS * PER_EPOCH)]

@@ -97,7 +97,11 @@ def serve(line: str, folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("section", sections())
-def test_commands_run_as_written(section: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_commands_run_as_written(
+    section: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     if section == "On MNIST":
         request.getfixturevalue("mnist_root")
     for block in sections()[section]:
