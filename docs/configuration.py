@@ -32,6 +32,7 @@ ABOUT = {
     "weight_decay": "A number is coupled L2 on weights; decoupled decay is optimizer=adamw.",
     "schedule": "The course of the learning rate.",
     "early_stopping": "A number is the patience: epochs in a row without improvement after which training stops.",
+    "augment": "Distortion of the training images; off at evaluation.",
     "trainer": "On what it trains.",
     "sweep": "How the jobs of a sweep run.",
     "tracking": "Where runs are tracked.",

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from lenet_lab import models
-from lenet_lab.config.compose import Cell
+from lenet_lab.config.compose import Cell, compose_cell
 from lenet_lab.config.keys import arm_key, run_key
 from lenet_lab.config.schema import Config, parse
 from lenet_lab.config.validate import refuse
@@ -64,7 +64,8 @@ def make_ready(cell: Cell) -> Ready:
             f"larger than the training split; allowed: 1 to {train_size}",
         )
     _check_hardware(config)
-    build(config)
+    _check_unused(cell, config)
+    config.optimizer.check(build(config))
     key, arm = run_key(cell.resolved, digest), arm_key(cell.resolved, digest)
     return Ready(cell, config, key, arm, digest, run_name(cell, config))
 
@@ -125,6 +126,23 @@ def threads(config: Config) -> int:
     """Threads of torch in this process: the configuration's word, the launcher's, or all cores."""
     given = config.trainer.threads or int(os.environ.get("LENET_LAB_THREADS", "0"))
     return given or len(os.sched_getaffinity(0))
+
+
+def _check_unused(cell: Cell, config: Config) -> None:
+    """A factor that the model has no use for must stay as in the baseline: it is refused, never ignored."""
+    if not config.model.unused:
+        return
+    baseline = _baseline()
+    for group in config.model.unused:
+        if cell.resolved[group] != baseline.resolved[group]:
+            chosen = cell.choices.get(group) or cell.resolved[group]
+            plain = baseline.choices.get(group) or baseline.resolved[group]
+            refuse(group, chosen, f"model={cell.choices['model']} has no use for it; leave it at {plain}")
+
+
+@lru_cache(maxsize=1)
+def _baseline() -> Cell:
+    return compose_cell()
 
 
 def _check_hardware(config: Config) -> None:

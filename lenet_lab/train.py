@@ -43,6 +43,8 @@ def train(
         epochs=1 if limit else config.epochs,
         steps_per_epoch=math.ceil(images_per_epoch(config, len(arrays.train)) / config.batch_size.value),
         execution=execution,
+        augment=config.augment,
+        order=config.order,
     )
     trainer = config.trainer
     kind = "gpu" if device_of(trainer).type == "cuda" else "cpu"

@@ -22,6 +22,7 @@ import pytest
 from conftest import REPOSITORY, find_mnist
 
 from lenet_lab.cli import COMMANDS
+from lenet_lab.commands.plan import main as plan
 
 README = (REPOSITORY / "README.md").read_text()
 FENCE = re.compile(r"(?:<!-- test: ([^>]*) -->\n)?^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)

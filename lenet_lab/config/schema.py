@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt
 
 from lenet_lab import blocks, models, objectives, optim
 from lenet_lab.config.validate import refuse, validated
-from lenet_lab.data import Data
+from lenet_lab.data import Data, augment
 from lenet_lab.optim import BatchSize, EarlyStopping, LearningRate, WeightDecay
 from lenet_lab.records import LabError
 
@@ -71,11 +71,13 @@ class Config:
     weight_decay: WeightDecay
     schedule: Any
     early_stopping: EarlyStopping
+    augment: Any
     trainer: Trainer
     sweep: Sweep
     tracking: Tracking
     seed: Annotated[int, Ge(0)] = 0
     epochs: Annotated[int, Ge(1)] = 5
+    order: Literal["shuffle", "fixed"] = "shuffle"
     name: str | None = None
     checkpoint: Literal["best", "last"] = "best"
     test_curve: bool = False
@@ -87,11 +89,12 @@ DEFAULTS: dict[str, type] = {
     **models.DEFAULTS,
     **objectives.DEFAULTS,
     **optim.DEFAULTS,
+    **augment.DEFAULTS,
     "trainer": Trainer,
     "sweep": Sweep,
     "tracking": Tracking,
 }
-BASES: dict[str, type] = {**blocks.BASES, **models.BASES, **objectives.BASES, **optim.BASES}
+BASES: dict[str, type] = {**blocks.BASES, **models.BASES, **objectives.BASES, **optim.BASES, **augment.BASES}
 GROUPS = tuple(field.name for field in fields(Config) if field.name in DEFAULTS)
 PLAIN = tuple(field.name for field in fields(Config) if field.name not in DEFAULTS)
 
@@ -154,6 +157,7 @@ def _target(group: str, target: Any) -> type:
 def _clashes(config: Config) -> None:
     """Keys that are each allowed and do not go together."""
     stopping, world = config.early_stopping, config.trainer.world_size
+    objectives.check_fit(config.head, config.loss)
     if stopping.value is not None and config.data.val_size == 0:
         refuse(
             "early_stopping",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet_lab.data.augment import UNIT, Levels
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -45,6 +47,7 @@ class Arrays:
         classes: name of class 0, 1, ...
         digest: SHA-256 (hex) of the source files; the splits follow from it and the configuration.
         name: the option of the group `data`.
+        levels: what the images hold for grey 0, grey 255 and empty ground.
     """
 
     train: Split
@@ -53,6 +56,7 @@ class Arrays:
     classes: tuple[str, ...]
     digest: str
     name: str
+    levels: Levels = UNIT
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,10 @@ from lenet_lab.blocks.streams import generator
 
 
 def order(n: int, seed: int, epoch: int) -> Tensor:
-    """The permutation of `n` training images in one epoch: int64 (n,), from the stream `order`."""
+    """The permutation of `n` training images in one epoch: int64 (n,), from the stream `order`.
+
+    A fixed order is that of epoch 0 throughout.
+    """
     return torch.randperm(n, generator=generator(seed, "order", epoch))
 
 

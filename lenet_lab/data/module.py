@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from lenet_lab.data.arrays import Arrays, Split
+from lenet_lab.data.augment import NONE, Augmentation, Levels
 from lenet_lab.data.batches import order
 
 CHUNK_IMAGES = 4096
@@ -52,6 +54,9 @@ class TrainingChunks:
         world: int,
         limit: int | None,
         layout: torch.memory_format,
+        augment: Augmentation,
+        levels: Levels,
+        how: Literal["shuffle", "fixed"],
     ) -> None:
         self.split, self.batch_size, self.seed, self.rank, self.world = split, batch_size, seed, rank, world
         full = -(-len(split.labels) // batch_size)
@@ -59,7 +64,7 @@ class TrainingChunks:
         self.per_chunk = max(1, CHUNK_IMAGES // batch_size)
         self.epoch = 0
         self.sampler = self
-        self.layout = layout
+        self.layout, self.augment, self.levels, self.how = layout, augment, levels, how
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning's word for the epoch about to start, counted from 0."""
@@ -69,19 +74,27 @@ class TrainingChunks:
         return -(-self.steps // self.per_chunk)
 
     def __iter__(self) -> Iterator[Chunk]:
-        permutation = order(len(self.split.labels), self.seed, self.epoch)
+        permutation = order(len(self.split.labels), self.seed, self.epoch if self.how == "shuffle" else 0)
         for first in range(0, self.steps, self.per_chunk):
             last = min(first + self.per_chunk, self.steps)
-            yield Chunk(tuple(self._batches(permutation[first * self.batch_size : last * self.batch_size])))
+            start = first * self.batch_size
+            yield Chunk(tuple(self._batches(permutation[start : last * self.batch_size], start)))
 
-    def _batches(self, rows: Tensor) -> Iterator[Batch]:
-        """Gather a chunk's rows at once, then cut: slices of one tensor cost nothing."""
+    def _batches(self, rows: Tensor, first: int) -> Iterator[Batch]:
+        """Gather and distort a chunk's rows at once, then cut: slices of one tensor cost nothing.
+
+        `first` is where the rows start in the epoch's order.
+        """
         device = self.split.images.device
         bounds = [(start, min(start + self.batch_size, len(rows))) for start in range(0, len(rows), self.batch_size)]
         shares = [self._share(start, stop) for start, stop in bounds]
-        mine = rows if self.world == 1 else torch.cat([rows[start:stop] for start, stop in shares])
-        mine = mine.to(device)
-        images, labels = self.split.images[mine].contiguous(memory_format=self.layout), self.split.labels[mine]
+        places = torch.arange(len(rows))
+        if self.world > 1:
+            places = torch.cat([places[start:stop] for start, stop in shares])
+        mine = rows[places].to(device)
+        images, labels = self.split.images[mine], self.split.labels[mine]
+        images = self.augment.apply(images, self.seed, self.epoch, (places + first).to(device), self.levels)
+        images = images.contiguous(memory_format=self.layout)
         position = 0
         for (start, stop), (low, high) in zip(bounds, shares, strict=True):
             taken = slice(position, position + high - low)
@@ -117,10 +130,12 @@ class ArraysModule(pl.LightningDataModule):
         seed: int,
         limit: int | None = None,
         layout: torch.memory_format = torch.contiguous_format,
+        augment: Augmentation = NONE,
+        how: Literal["shuffle", "fixed"] = "shuffle",
     ) -> None:
         super().__init__()
         self.arrays, self.batch_size, self.seed, self.limit = arrays, batch_size, seed, limit
-        self.layout = layout
+        self.layout, self.augment, self.how = layout, augment, how
 
     def setup(self, stage: str) -> None:
         """Move the splits to the device once: a batch is then a gather, not a transfer."""
@@ -133,7 +148,18 @@ class ArraysModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> TrainingChunks:
         """Lightning's hook."""
-        return TrainingChunks(self.train, self.batch_size, self.seed, self.rank, self.world, self.limit, self.layout)
+        return TrainingChunks(
+            self.train,
+            self.batch_size,
+            self.seed,
+            self.rank,
+            self.world,
+            self.limit,
+            self.layout,
+            self.augment,
+            self.arrays.levels,
+            self.how,
+        )
 
     def val_dataloader(self) -> EvaluationBatches | list[EvaluationBatches]:
         """Lightning's hook; no validation split, no validation loop."""

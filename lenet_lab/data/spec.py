@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lenet_lab.data import splits
 from lenet_lab.data.arrays import Arrays, Rows, Split, Tables
+from lenet_lab.data.augment import Levels
 from lenet_lab.data.files import Where
 from lenet_lab.data.sources import SOURCES, Source
 from lenet_lab.records import LabError
@@ -125,6 +126,7 @@ class Data:
             classes=self.classes,
             digest=tables.digest,
             name=self.name,
+            levels=self._levels(moments),
         )
 
     def inputs(self, images: Tensor, moments: tuple[float, float]) -> Tensor:
@@ -140,6 +142,16 @@ class Data:
         if self.invert:
             images, mean = inputs.invert(images), 1 - mean
         return inputs.normalize(images, self.normalize, mean, std)
+
+    def _levels(self, moments: tuple[float, float]) -> Levels:
+        import torch
+
+        from lenet_lab.data import inputs
+
+        mean, std = moments
+        greys = torch.tensor([0, 255], dtype=torch.uint8)
+        zero, one = inputs.normalize(greys, self.normalize, 1 - mean if self.invert else mean, std).tolist()
+        return Levels(zero, one, one if self.invert else zero)
 
     @property
     def _source(self) -> Source:

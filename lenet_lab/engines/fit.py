@@ -91,7 +91,9 @@ def fit(
         with _quiet(), recipe.execution.applied():
             trainer.fit(
                 module,
-                datamodule=ArraysModule(arrays, batch_size, recipe.seed, limit, recipe.execution.layout),
+                datamodule=ArraysModule(
+                    arrays, batch_size, recipe.seed, limit, recipe.execution.layout, recipe.augment, recipe.order
+                ),
                 ckpt_path=start,
                 weights_only=True,
             )

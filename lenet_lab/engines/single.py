@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
 from lenet_lab.blocks.dropout import Dropout, set_dropout_keys
+from lenet_lab.blocks.streams import derive
 from lenet_lab.data.arrays import Split
+from lenet_lab.data.augment import NONE, Augmentation
 from lenet_lab.data.module import EVAL_IMAGES, Chunk
 from lenet_lab.engines.execution import Execution
 from lenet_lab.optim import LearningRate, WeightDecay
@@ -39,6 +41,8 @@ class Recipe:
     epochs: int
     steps_per_epoch: int
     execution: Execution
+    augment: Augmentation = NONE
+    order: Literal["shuffle", "fixed"] = "shuffle"
 
 
 class SingleNetwork(pl.LightningModule):
@@ -68,9 +72,17 @@ class SingleNetwork(pl.LightningModule):
         return self.net(images)
 
     def on_train_epoch_start(self) -> None:
-        """Start the epoch's clock and sums."""
+        """Start the epoch's clock and sums, and let the optimizer prepare itself."""
         self._train = Sums()
         self._started = time.perf_counter()
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        data: Any = self.trainer.datamodule.train  # type: ignore[attr-defined]
+        seed = derive(self.recipe.seed, "curvature", self.current_epoch)
+        self.history.update(
+            self.recipe.optimizer.before_epoch(
+                optimizer, self.net, self.recipe.objective, data.images, data.labels, seed
+            )
+        )
 
     def training_step(self, chunk: Chunk, index: int) -> None:
         """One update for each batch of the chunk."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -32,7 +33,14 @@ class Parts:
 
 
 class Model(ABC):
-    """An architecture: the nets it builds map float32 (n, C, H, W) to (n, classes)."""
+    """An architecture: the nets it builds map float32 (n, C, H, W) to (n, classes).
+
+    `unused` names the config groups and plain keys that it has no use for: one that differs from the baseline's is
+    refused, never ignored. `engine` says who trains it, a row of `train.ENGINES`.
+    """
+
+    unused: ClassVar[tuple[str, ...]] = ()
+    engine: ClassVar[str] = "gradient"
 
     @abstractmethod
     def build(self, parts: Parts) -> nn.Module:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Gt, Lt
-from torch import Tensor
+from torch import Tensor, nn
 
 from lenet_lab.records import LabError
 
@@ -30,6 +30,30 @@ class OptimizerSpec(ABC):
         with AdamW alone it is the decoupled coefficient. `fused` asks for the one-kernel update where torch
         has one; results agree to rounding.
         """
+
+    def check(self, net: nn.Module) -> None:
+        """Raise `LabError` where the rule cannot handle this network; asked before any job starts."""
+        return
+
+    def before_epoch(
+        self,
+        optimizer: torch.optim.Optimizer,
+        net: nn.Module,
+        objective: Any,
+        images: Tensor,
+        labels: Tensor,
+        seed: int,
+    ) -> Mapping[str, float]:
+        """Prepare `optimizer` (made by `build`) for an epoch; returns figures to log with it.
+
+        Called before every epoch, also the first after a resumption, with the same arguments on every process.
+
+        Args:
+            net: with the weights that the epoch starts from.
+            images, labels: the whole training split, not augmented: float32 (n, C, H, W), int64 (n,).
+            seed: of the epoch, for a choice among the images.
+        """
+        return {}
 
 
 @dataclass(frozen=True)
