@@ -21,6 +21,7 @@ from lenet_lab.data import Arrays, Data
 NOT_IN_NAME = (
     "experiment",
     "tracking",
+    "study",
     "sweep",
     "trainer.threads",
     "trainer.accelerator",
@@ -113,7 +114,7 @@ def params(ready: Ready) -> dict[str, str]:
     """MLflow's parameters: `<group>` is the option chosen, `<group>.<key>` its values."""
     flat: dict[str, str] = dict(ready.cell.choices)
     for key, value in ready.cell.resolved.items():
-        if key in ("tracking", "sweep", "experiment"):
+        if key in ("tracking", "sweep", "experiment", "study"):
             flat.pop(key, None)
         elif isinstance(value, Mapping):
             flat.update({f"{key}.{inner}": _text(x) for inner, x in value.items() if (key, inner) != ("data", "root")})

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "lenet_lab"
 
 # each layer may import itself and what stands above it here
 LAYERS = (
-    ("records", "outcome", "signals", "blocks", "stats"),
+    ("records", "study", "outcome", "signals", "blocks", "stats"),
     ("data", "models", "objectives", "optim"),
     ("engines",),
     ("tracking", "provenance"),

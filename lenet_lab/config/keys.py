@@ -11,6 +11,7 @@ from typing import Any
 NOT_IN_KEY = {
     "name": True,
     "experiment": True,
+    "study": True,
     "sweep": True,
     "tracking": True,
     "data": ("root", "download"),

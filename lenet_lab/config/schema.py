@@ -12,6 +12,7 @@ from lenet_lab.config.validate import refuse, validated
 from lenet_lab.data import Data, augment
 from lenet_lab.optim import BatchSize, EarlyStopping, LearningRate, WeightDecay
 from lenet_lab.records import LabError
+from lenet_lab.study import read_study
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,9 @@ def parse(resolved: dict[str, Any]) -> Config:
     Raises:
         LabError: an unknown key, a wrong type, a value out of range, or a clash between keys.
     """
-    resolved = {key: value for key, value in resolved.items() if key != "experiment"}
+    if resolved.get("study") is not None:
+        read_study(resolved["study"])
+    resolved = {key: value for key, value in resolved.items() if key not in ("experiment", "study")}
     for key in resolved:
         if key not in GROUPS and key not in PLAIN:
             refuse(key, resolved[key], f"no such key; allowed: {', '.join((*GROUPS, *PLAIN))}")

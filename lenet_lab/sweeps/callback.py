@@ -47,7 +47,7 @@ def _begin(config: DictConfig) -> None:
     from lenet_lab.cell import load
     from lenet_lab.sweeps.forks import warm_up
     from lenet_lab.sweeps.others import check, fit
-    from lenet_lab.sweeps.plan import cells_of, make_plan, set_current
+    from lenet_lab.sweeps.plan import cells_of, make_plan, set_current, study
     from lenet_lab.tracking import bury, deliver_pending, open_store
     from lenet_lab.tracking.parents import open_parent
 
@@ -63,7 +63,7 @@ def _begin(config: DictConfig) -> None:
     plan = make_plan(cells, store)
     unique = plan.unique()
     rows = [{"key": c.key, "arm": c.arm, "name": c.name, "overrides": list(c.overrides)} for c in unique]
-    plan.parent = open_parent(store, plan.sweep, _name(config), rows)
+    plan.parent = open_parent(store, plan.sweep, _name(config), rows, study(cells))
     plan.bury = lambda key, why, **how: bury(store, key, why, **how)
     os.environ.update(LENET_LAB_SWEEP=plan.sweep, LENET_LAB_PARENT=plan.parent)
     fit(config)

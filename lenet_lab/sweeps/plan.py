@@ -13,6 +13,7 @@ from lenet_lab.config.keys import sweep_id
 from lenet_lab.outcome import Outcome
 from lenet_lab.provenance import code_digest
 from lenet_lab.records import LabError
+from lenet_lab.study import Study, read_study
 from lenet_lab.tracking import Store, counts, find
 
 
@@ -96,6 +97,12 @@ def compose_multirun(overrides: Sequence[str]) -> list[Ready]:
 
 def _ready(cfg: DictConfig, words: Sequence[str]) -> Ready:
     return make_ready(cell_of(cfg, cfg.hydra.runtime.choices, words))
+
+
+def study(cells: Sequence[Ready]) -> Study | None:
+    """The study that these cells belong to, as its experiment file names it."""
+    node = cells[0].cell.resolved.get("study")
+    return None if node is None else read_study(node)
 
 
 def make_plan(cells: Sequence[Ready], store: Store | None) -> Plan:

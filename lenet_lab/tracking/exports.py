@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from lenet_lab.records import Curves, LabError, RunRecord
+from lenet_lab.study import Study, loads
 from lenet_lab.tracking.artifacts import digests, read_checked
 from lenet_lab.tracking.claims import counts, search
 from lenet_lab.tracking.collect import run_line, sweep_line
-from lenet_lab.tracking.parents import cells_of, find_parent, parents
+from lenet_lab.tracking.parents import STUDY, cells_of, find_parent, parents
 from lenet_lab.tracking.portable import PORTABLE, Portable
 from lenet_lab.tracking.read import link, trained_as
 from lenet_lab.tracking.sealed import Sealed, opened, write
@@ -33,11 +34,13 @@ class Export:
         records: its runs, all complete or diverged.
         curves: every metric of them.
         sweeps: sweep id -> the keys of its cells, run or not.
+        studies: sweep id -> the study that it was launched for, where there was one.
     """
 
     records: list[RunRecord]
     curves: Curves
     sweeps: Mapping[str, frozenset[str]]
+    studies: Mapping[str, Study] = field(default_factory=dict)
 
     def of_sweep(self, prefix: str) -> list[RunRecord]:
         """The runs of the sweep whose id begins so.
@@ -114,7 +117,12 @@ def read_export(path: Path) -> Export:
     sweeps = {
         line.tags["lenet.sweep"]: frozenset(cell.key for cell in line.cells) for line in lines if line.kind == "sweep"
     }
-    return Export([line.record(manifest["link"]) for line in runs], curves, sweeps)
+    studies = {
+        line.tags["lenet.sweep"]: loads(line.tags[STUDY])
+        for line in lines
+        if line.kind == "sweep" and STUDY in line.tags
+    }
+    return Export([line.record(manifest["link"]) for line in runs], curves, sweeps, studies)
 
 
 def read_lines(file: Sealed) -> tuple[dict[str, Any], list[Portable]]:

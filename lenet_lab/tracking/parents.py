@@ -11,24 +11,31 @@ from pathlib import Path
 from typing import Any
 
 from lenet_lab.records import LabError
+from lenet_lab.study import Study, loads
 from lenet_lab.tracking.artifacts import SUMS, read_checked
 from lenet_lab.tracking.claims import search
 from lenet_lab.tracking.locks import RunLock
 from lenet_lab.tracking.store import Store
 
-CELLS = "cells.json"
+CELLS, STUDY = "cells.json", "lenet.study"
 
 
-def open_parent(store: Store, sweep: str, name: str, cells: Sequence[dict[str, Any]]) -> str:
+def open_parent(
+    store: Store, sweep: str, name: str, cells: Sequence[dict[str, Any]], study: Study | None = None
+) -> str:
     """The parent's run id; a relaunch of the same sweep gets the same parent.
 
     Args:
         cells: for each cell its `key`, `arm`, `name` and `overrides`.
+        study: what the sweep was launched to answer.
     """
     lock = RunLock(store, sweep)  # two launches at once must not make two parents
     lock.acquire(patience=30.0)
     try:
-        return _open_parent(store, sweep, name, cells)
+        run_id = _open_parent(store, sweep, name, cells)
+        if study is not None:
+            store.client.set_tag(run_id, STUDY, study.dumps())
+        return run_id
     finally:
         lock.release()
 
@@ -98,3 +105,13 @@ def cells_of(store: Store, parent: Any) -> list[dict[str, Any]]:
     cells = json.loads(read_checked(store, parent, CELLS))
     assert isinstance(cells, list)
     return cells
+
+
+def study_of(parent: Any) -> Study | None:
+    """The study that a sweep was launched for.
+
+    Raises:
+        LabError: its tag cannot be read.
+    """
+    text = parent.data.tags.get(STUDY)
+    return None if text is None else loads(text)
