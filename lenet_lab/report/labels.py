@@ -45,8 +45,8 @@ def settings(runs: Mapping[str, Sequence[Params]]) -> tuple[dict[str, Settings],
     the group's number (`lr.value`), the number stands for the group. What differs inside an arm is no factor.
     """
     arms = _constant_params(runs)
-    names = sorted({key for params in arms.values() for key in params}, key=_reading_key)
-    kept = {arm: {k: v for k, v in params.items() if not _hidden(k)} for arm, params in arms.items()}
+    names = sorted({key for params in arms.values() for key in params}, key=reading_key)
+    kept = {arm: {k: v for k, v in params.items() if not hidden(k)} for arm, params in arms.items()}
     shown: dict[str, list[tuple[str, str]]] = {arm: [] for arm in arms}
     for group in dict.fromkeys(name.partition(".")[0] for name in names):
         for arm, pairs in _group(group, kept).items():
@@ -55,7 +55,7 @@ def settings(runs: Mapping[str, Sequence[Params]]) -> tuple[dict[str, Settings],
     common = tuple(
         (printable(name, _CLIP), printable(values.pop(), _CLIP))
         for name in names
-        if name not in factors and not _hidden(name) and not name.startswith("trainer.") and "._" not in name
+        if name not in factors and not hidden(name) and not name.startswith("trainer.") and "._" not in name
         if len(values := {params.get(name, "") for params in arms.values()}) == 1
     )
     return {arm: tuple((printable(k), printable(v, _CLIP)) for k, v in pairs) for arm, pairs in shown.items()}, common
@@ -69,7 +69,7 @@ def labels(shown: Mapping[str, Settings], runs: Mapping[str, Sequence[Params]]) 
     }
     for twins in _alike(texts):
         rest = sorted({k for arm in twins for k in arms[arm]} - {"seed"})
-        telling = [k for k in rest if _hidden(k) and len({arms[arm].get(k) for arm in twins}) > 1]
+        telling = [k for k in rest if hidden(k) and len({arms[arm].get(k) for arm in twins}) > 1]
         for arm in twins:
             extra = [(printable(k), printable(arms[arm][k], _CLIP)) for k in telling[:1] if k in arms[arm]]
             texts[arm] = _text((*shown[arm], *extra)) or texts[arm]
@@ -121,13 +121,13 @@ def _group(group: str, arms: Mapping[str, Params]) -> dict[str, list[tuple[str, 
     return shown
 
 
-def _hidden(name: str) -> bool:
+def hidden(name: str) -> bool:
     """Whether a parameter only says where or how things are shown, read or scheduled."""
     group = name.partition(".")[0]
     return group in ("name", "seed", "tracking", "sweep") or name in ("data.root", "data.download")
 
 
-def _reading_key(name: str) -> tuple[int, str]:
+def reading_key(name: str) -> tuple[int, str]:
     group = name.partition(".")[0]
     return (_READING_ORDER.index(group) if group in _READING_ORDER else len(_READING_ORDER), name)
 
