@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import torch
 from torch import nn
 
 from lenet_lab import models
@@ -15,13 +16,13 @@ from lenet_lab.config.compose import Cell, compose_cell
 from lenet_lab.config.keys import arm_key, run_key
 from lenet_lab.config.schema import Config, parse
 from lenet_lab.config.validate import refuse
-from lenet_lab.data import Arrays, Data
+from lenet_lab.data import Arrays, Spec
 
 # what names no variant: it says where, how or how often, not what
 NOT_IN_NAME = (
     "experiment",
-    "tracking",
     "study",
+    "tracking",
     "sweep",
     "trainer.threads",
     "trainer.accelerator",
@@ -66,7 +67,9 @@ def make_ready(cell: Cell) -> Ready:
         )
     _check_hardware(config)
     _check_unused(cell, config)
-    config.optimizer.check(build(config))
+    net = build(config)
+    _check_batch_norm(config, net, train_size)
+    config.optimizer.check(net)
     key, arm = run_key(cell.resolved, digest), arm_key(cell.resolved, digest)
     return Ready(cell, config, key, arm, digest, run_name(cell, config))
 
@@ -92,7 +95,7 @@ def build(config: Config) -> nn.Module:
 
 
 @lru_cache(maxsize=1)
-def load(data: Data) -> Arrays:
+def load(data: Spec) -> Arrays:
     """The splits; kept, since a pre-flight check and the run itself want the same."""
     return data.load()
 
@@ -124,8 +127,9 @@ def params(ready: Ready) -> dict[str, str]:
 
 
 def threads(config: Config) -> int:
-    """Threads of torch in this process: the configuration's word, the launcher's, or all cores."""
-    given = config.trainer.threads or int(os.environ.get("LENET_LAB_THREADS", "0"))
+    """Threads of torch in this process: the configuration's word, the launcher's, OpenMP's, or all cores."""
+    words = (os.environ.get(name, "") for name in ("LENET_LAB_THREADS", "OMP_NUM_THREADS"))
+    given = config.trainer.threads or next((int(word) for word in words if word.isdigit() and int(word)), 0)
     return given or len(os.sched_getaffinity(0))
 
 
@@ -146,9 +150,23 @@ def _baseline() -> Cell:
     return compose_cell()
 
 
-def _check_hardware(config: Config) -> None:
-    import torch
+def _check_batch_norm(config: Config, net: nn.Module, train_size: int) -> None:
+    """Batch norm needs a batch: more than one value a unit, and the whole of it where several processes train."""
+    if not any(isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) for layer in net.modules()):
+        return
+    size, world = config.batch_size.value, config.trainer.world_size
+    if any(isinstance(layer, nn.BatchNorm1d) for layer in net.modules()) and 1 in (size, train_size % size):
+        refuse(
+            "batch_size",
+            size,
+            f"leaves a batch of one image, which batch norm of hidden units cannot train on; allowed: sizes that do not "
+            f"leave 1 of {train_size}",
+        )
+    if world > 1 and (config.trainer.accelerator == "cpu" or not torch.cuda.is_available()):
+        refuse("norm", "bn", "several processes on the CPU cannot share its statistics; allowed: other norms, or GPUs")
 
+
+def _check_hardware(config: Config) -> None:
     trainer, gpus = config.trainer, torch.cuda.device_count()
     if trainer.accelerator == "gpu" and gpus == 0:
         refuse("trainer.accelerator", "gpu", "torch sees no GPU here; allowed: cpu, auto")

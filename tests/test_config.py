@@ -170,6 +170,8 @@ BAD = [
     (["early_stopping=3", "data.val_size=0"], ["early_stopping=3", "validation split", "early_stopping=none"]),
     (["trainer=ddp_cpu", "batch_size=33"], ["batch_size=33", "multiples of 2"]),
     (["model.kernel=99"], ["model.kernel=99", "at most"]),
+    (["norm=bn", "norm.place=fc", "batch_size=63"], ["batch_size=63", "batch of one image", "leave 1 of 64"]),
+    (["norm=bn", "trainer=ddp_cpu"], ["norm=bn", "several processes on the CPU"]),
     (["~pool"], ["pool", "no option chosen"]),
     # a class is looked up among the group's own, and nothing else is imported or called
     (["model._target_=os.system"], ["model._target_=os.system", "not a class of lenet_lab"]),

@@ -133,6 +133,7 @@ def _trainer(
         num_nodes=hardware.nodes,
         precision=hardware.precision,  # type: ignore[arg-type]
         strategy="ddp" if distributed else "auto",
+        sync_batchnorm=distributed and hardware.accelerator == "gpu",  # statistics of the whole batch
         max_epochs=recipe.epochs,
         logger=SinkLogger(sink) if sink is not None else False,
         callbacks=callbacks,

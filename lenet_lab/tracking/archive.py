@@ -96,11 +96,13 @@ def select(store: Store, runs: Sequence[Any], states: Container[str] | None, old
 
 
 def pick(runs: Sequence[Any], prefix: str, deleted: bool = False) -> Any:
-    """The run whose id begins with `prefix`.
+    """The run whose id begins with `prefix`, of at least 4 characters.
 
     Raises:
         LabError: none or several do, or `gc` has removed its files.
     """
+    if len(prefix) < 4:
+        raise LabError(f"run {prefix!r}: too short to name a run; allowed: at least 4 characters of its id")
     found = [run for run in runs if run.info.run_id.startswith(prefix.lower())]
     if len(found) != 1:
         kind = "archived runs" if deleted else "runs"
