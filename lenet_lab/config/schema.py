@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt
 
 from lenet_lab import blocks, models, objectives, optim
 from lenet_lab.config.validate import refuse, validated
-from lenet_lab.data import Data, augment
+from lenet_lab.data import Spec, augment, spec
 from lenet_lab.optim import BatchSize, EarlyStopping, LearningRate, WeightDecay
 from lenet_lab.records import LabError
 from lenet_lab.study import read_study
@@ -57,7 +57,7 @@ class Tracking:
 class Config:
     """One cell, checked: every group is the object that builds its part."""
 
-    data: Data
+    data: Spec
     model: models.Model
     pool: Any
     norm: Any
@@ -85,7 +85,7 @@ class Config:
 
 
 DEFAULTS: dict[str, type] = {
-    "data": Data,
+    **spec.DEFAULTS,
     **blocks.DEFAULTS,
     **models.DEFAULTS,
     **objectives.DEFAULTS,
@@ -95,7 +95,14 @@ DEFAULTS: dict[str, type] = {
     "sweep": Sweep,
     "tracking": Tracking,
 }
-BASES: dict[str, type] = {**blocks.BASES, **models.BASES, **objectives.BASES, **optim.BASES, **augment.BASES}
+BASES: dict[str, type] = {
+    **spec.BASES,
+    **blocks.BASES,
+    **models.BASES,
+    **objectives.BASES,
+    **optim.BASES,
+    **augment.BASES,
+}
 GROUPS = tuple(field.name for field in fields(Config) if field.name in DEFAULTS)
 PLAIN = tuple(field.name for field in fields(Config) if field.name not in DEFAULTS)
 

@@ -45,9 +45,10 @@ class Arrays:
         train, test: disjoint in the source's files.
         val: taken out of the training images; None where `data.val_size` is 0.
         classes: name of class 0, 1, ...
-        digest: SHA-256 (hex) of the source files; the splits follow from it and the configuration.
+        digest: SHA-256 (hex) of the source's content; the splits follow from it and the configuration.
         name: the option of the group `data`.
         levels: what the images hold for grey 0, grey 255 and empty ground.
+        moments: mean and standard deviation of x/255 that the images are normalised by.
     """
 
     train: Split
@@ -57,6 +58,7 @@ class Arrays:
     digest: str
     name: str
     levels: Levels = UNIT
+    moments: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +76,7 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """A whole source: its own training and test parts, and the digest of its files."""
+    """A whole source: its own training and test parts, and the digest of its content."""
 
     train: Rows
     test: Rows
