@@ -11,6 +11,7 @@ from sharing import shared
 
 from lenet_lab.tracking import open_store
 from lenet_lab.tracking.locks import RunLock
+from lenet_lab.tracking.spool import encoded
 
 
 def empty_store(tmp_path_factory, folder):
@@ -54,9 +55,9 @@ class Left:
         (self.artifacts / "artifacts" / "config.yaml").write_text("seed: 0\n")
         checkpoint(self.checkpoints / "epoch-00001.ckpt")
         (self.outbox / "config.yaml").write_text("seed: 0\n")
-        self.spool.write_text('{"tags":{"a":"1"}}\n')
+        self.spool.write_bytes(encoded('{"tags":{"a":"1"}}'))
         if delivered:
-            self.spool.with_suffix(".ack").write_text(str(self.spool.stat().st_size))
+            self.spool.with_suffix(".ack").write_bytes(encoded(str(self.spool.stat().st_size)))
         if deleted:
             store.client.delete_run(self.run_id)
         self.lock = RunLock(store, self.key)

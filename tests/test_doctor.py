@@ -366,6 +366,14 @@ def test_what_runs_have_left(store):
     running.lock.release()
 
 
+def test_a_damaged_spool(store):
+    left = Left(store, 1, "failed", delivered=False)
+    left.spool.write_bytes(left.spool.read_bytes().replace(b'"1"', b'"2"'))
+    found = only(bad(look()), "spool")
+    assert found.found == f"{left.spool}: damaged, the sum of a line does not hold"
+    assert "goes on from its checkpoint" in found.do
+
+
 def test_locks_of_the_living_are_not_disturbed(store):
     left = Left(store, 1, "running")
     assert not bad(look())

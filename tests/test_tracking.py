@@ -1,7 +1,10 @@
 """Tracking: the spool, who may train a cell, what counts, and the store as a plain MLflow client sees it."""
 
+import contextlib
 import json
 import multiprocessing
+import resource
+import signal
 import socket
 import threading
 import time
@@ -38,7 +41,7 @@ from lenet_lab.tracking import (
 from lenet_lab.tracking import claims as claims_module
 from lenet_lab.tracking.parents import cells_of, find_parent, open_parent
 from lenet_lab.tracking.read import link
-from lenet_lab.tracking.spool import Courier, Spool, StopDelivery, acknowledged, deliver, events
+from lenet_lab.tracking.spool import Courier, DamagedSpool, Spool, StopDelivery, acknowledged, deliver, encoded, events
 from lenet_lab.tracking.store import Store, locate, state_folder
 
 # the spool
@@ -90,7 +93,7 @@ def test_what_the_store_refuses_stays(tmp_path, spools):
     assert sent == [{"tags": {"a": "1"}}]
 
 
-@pytest.mark.parametrize("ending", ['{"metrics":[["val/acc",0.5', '{"tags"', "{}garbage\n"])
+@pytest.mark.parametrize("ending", ['01234567 {"metrics":[["val/acc",0.5', "0123", "0"])
 def test_a_half_written_line_is_skipped_and_glued_to_nothing(ending, tmp_path, spools):
     path, sent = tmp_path / "run.jsonl", []
     spools(path).append({"tags": {"a": "1"}})
@@ -102,6 +105,70 @@ def test_a_half_written_line_is_skipped_and_glued_to_nothing(ending, tmp_path, s
     assert deliver(path, sent.extend)
     assert sent == [{"tags": {"a": "1"}}, {"tags": {"b": "2"}}]
     assert acknowledged(path) == path.stat().st_size
+
+
+def test_every_flip_and_cut_of_a_spool_is_found_or_repeats_nothing_wrong(tmp_path, spools):
+    """Nothing that was not written is ever sent, and no point is taken for held that is not."""
+    path = tmp_path / "run.jsonl"
+    spool, written = spools(path), []
+    for step in (1, 2, 3):
+        written.append({"metrics": [["val/acc", step / 4, 1000, step]]})
+        spool.append(written[-1])
+        if step == 2:
+            deliver(path, lambda _: None)
+    whole, upto = path.read_bytes(), acknowledged(path)
+    hurts = [whole[:place] for place in range(len(whole))]
+    for place in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        hurts.append(bytes(flipped))
+    for hurt in hurts:
+        path.write_bytes(hurt)
+        path.with_suffix(".ack").write_bytes(encoded(str(upto)))
+        sent = []
+        with contextlib.suppress(DamagedSpool):
+            deliver(path, sent.extend)
+        assert sent in ([], written[2:]), hurt
+        again = Spool(path, held=lambda: [("val/acc", 1), ("val/acc", 2)])
+        for event in written:  # a resumed run says everything again: what the store has is left out
+            again.append(event)
+        again.close()
+        missing = [event["metrics"][0][3] for event in lines(path) if event not in sent]
+        assert set(missing) <= {1, 2, 3}
+        assert acknowledged(path) in (0, upto)
+        assert (acknowledged(path) == upto and lines(path) == written) or lines(path) == written[2:], hurt
+
+
+def test_a_damaged_acknowledgement_sends_all_again(tmp_path, spools):
+    path, sent = tmp_path / "run.jsonl", []
+    spools(path).append({"tags": {"a": "1"}})
+    deliver(path, sent.extend)
+    whole = path.with_suffix(".ack").read_bytes()
+    for place in range(len(whole)):
+        hurt = bytearray(whole)
+        hurt[place] ^= 1
+        path.with_suffix(".ack").write_bytes(bytes(hurt))
+        assert acknowledged(path) == 0
+    deliver(path, sent.extend)
+    assert sent == [{"tags": {"a": "1"}}] * 2
+
+
+def test_a_full_disk_leaves_no_half_line(tmp_path, spools, monkeypatch):
+    path = tmp_path / "run.jsonl"
+    spool = spools(path)
+    spool.append({"tags": {"a": "1"}})
+    before, soft = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, soft[1]))
+        with pytest.raises(OSError, match="too large"):
+            spool.append({"tags": {"b": "2" * 100}})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, soft)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == before
+    spool.append({"tags": {"c": "3"}})
+    assert lines(path) == [{"tags": {"a": "1"}}, {"tags": {"c": "3"}}]
 
 
 def test_a_point_is_its_key_and_step(tmp_path, spools):
@@ -429,6 +496,28 @@ def test_what_did_not_arrive_is_delivered_at_the_next_launch(store, key, silent)
     assert list(state(store, key).values()) == ["complete"]
     assert store.client.get_run(tracked.run_id).data.metrics == {"test/acc": 0.9}
     assert deliver_pending(store) == 0
+
+
+def test_a_run_with_a_damaged_spool_is_gone_on_with_and_doubles_nothing(store, key, silent):
+    """Nothing of the spool is believed, its end neither; what the store has of the run is not said twice."""
+    tracked = started(store, key)
+    tracked.metrics({"val/acc": 0.5}, step=1)
+    arrive(tracked)
+    silent.set()
+    tracked.metrics({"val/acc": 0.75}, step=2)
+    assert not tracked.finish("complete", timeout=0.3)
+    silent.clear()
+    spool = store.state / "spool" / f"{tracked.run_id}.jsonl"
+    spool.write_bytes(spool.read_bytes().replace(b"0.75", b"0.76"))
+    deliver_pending(store)
+    assert not counts(tags_of(store, tracked.run_id))
+    again = started(store, key)
+    assert again.run_id == tracked.run_id
+    for step in (1, 2):
+        again.metrics({"val/acc": (step + 1) / 4}, step=step)
+    assert again.finish("complete")
+    history = store.client.get_metric_history(tracked.run_id, "val/acc")
+    assert [(point.step, point.value) for point in history] == [(1, 0.5), (2, 0.75)]
 
 
 def test_a_claim_finds_a_completion_that_was_still_in_the_spool(store, key, silent):

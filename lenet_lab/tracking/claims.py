@@ -15,7 +15,7 @@ from lenet_lab.tracking.locks import RunLock
 from lenet_lab.tracking.rivals import close
 from lenet_lab.tracking.runs import LEASE_S, OUTCOMES, Busy, TrackedRun
 from lenet_lab.tracking.sender import Sender
-from lenet_lab.tracking.spool import StopDelivery, acknowledged, deliver
+from lenet_lab.tracking.spool import DamagedSpool, StopDelivery, acknowledged, deliver
 from lenet_lab.tracking.store import Store, of_key, patiently
 
 LOG_BYTES = 64_000  # of a job's log that go on its run
@@ -164,7 +164,7 @@ def deliver_pending(store: Store) -> int:
     """
     behind = 0
     for path in sorted(store.folder("spool").glob("*.jsonl")):
-        if acknowledged(path) >= path.stat().st_size:
+        if acknowledged(path) == path.stat().st_size:
             continue
         with contextlib.suppress(Exception):
             run = store.client.get_run(path.stem)
@@ -178,7 +178,10 @@ def deliver_pending(store: Store) -> int:
 
 
 def _deliver_left(store: Store, run_id: str) -> bool:
-    """Deliver what a process that is gone left in its spool; True when it had said how it ended."""
+    """Deliver what a process that is gone left in its spool; True when it had said how it ended.
+
+    Of a damaged spool nothing is delivered: the run is dead then, and can be resumed.
+    """
     path = store.folder("spool") / f"{run_id}.jsonl"
     ended = False
 
@@ -187,6 +190,6 @@ def _deliver_left(store: Store, run_id: str) -> bool:
         Sender(store, run_id, None).send(events)
         ended = any("status" in event for event in events)
 
-    with contextlib.suppress(StopDelivery):
+    with contextlib.suppress(StopDelivery, DamagedSpool):
         deliver(path, send)
     return ended

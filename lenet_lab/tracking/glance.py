@@ -15,7 +15,7 @@ from urllib.parse import quote
 from lenet_lab.tracking.claims import search
 from lenet_lab.tracking.locks import alive
 from lenet_lab.tracking.read import state_of
-from lenet_lab.tracking.spool import acknowledged, events
+from lenet_lab.tracking.spool import DamagedSpool, acknowledged, events, points
 from lenet_lab.tracking.store import EXPERIMENT, Store
 
 Tags = Mapping[str, str]
@@ -120,8 +120,23 @@ def undelivered(state: Path) -> list[str]:
 
 
 def behind(spool: Path) -> bool:
-    """Whether a spool holds a whole event that the store has not acknowledged."""
-    return next(events(spool, acknowledged(spool)), None) is not None
+    """Whether a spool holds a whole event that the store has not acknowledged, or may hold one, since it is damaged."""
+    try:
+        return next(events(spool, acknowledged(spool)), None) is not None
+    except DamagedSpool:
+        return True
+
+
+def damaged_spools(state: Path) -> list[str]:
+    """What is wrong with each spool that is not what was written."""
+    found = []
+    for path in sorted((state / "spool").glob("*.jsonl")):
+        try:
+            points(path)
+        except DamagedSpool as damage:
+            if path.exists():  # or its run has ended meanwhile
+                found.append(str(damage))
+    return found
 
 
 def checkpoints(store: Store) -> tuple[int, list[Path]]:

@@ -23,7 +23,8 @@ from lenet_lab.tracking.store import Store, patiently
 HEARTBEAT_S = 15.0
 LEASE_S = 60.0
 OUTCOMES = ("complete", "diverged")
-STATUS = {"complete": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
+RERUN = "rerun"  # the outcome of a run that only repeats another, and counts for nothing
+STATUS = {RERUN: "FINISHED", "complete": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 
 
 class Busy(LabError):
@@ -43,11 +44,12 @@ class TrackedRun:
         self.digests: dict[str, str] = {}
         self.hurry = threading.Event()  # set: do not wait for the store at the end
         self.note: Mapping[str, str] = {}  # tags to begin with
+        self.rerun = False  # whatever its outcome, it does not count
         self._lock = lock
         self.token = uuid.uuid4().hex
         self.outbox = store.folder("outbox", run_id)
         self.checkpoints = store.folder("checkpoints", key)
-        self._spool = Spool(store.folder("spool") / f"{run_id}.jsonl")
+        self._spool = Spool(store.folder("spool") / f"{run_id}.jsonl", lambda: _held(store, run_id))
         sender = Sender(store, run_id, self.token)
         self._courier = Courier(self._spool.path, sender.send, sender.beat, HEARTBEAT_S)
 
@@ -119,6 +121,7 @@ class TrackedRun:
         What has not arrived by `timeout` seconds, or when `hurry` is set, stays in the spool and is delivered at
         the next launch.
         """
+        state = RERUN if self.rerun and state in OUTCOMES else state
         digests = json.dumps(self.digests, sort_keys=True, separators=(",", ":"))
         tags = {"lenet.sha256": digests, "lenet.state": state, "lenet.ended_by": self.token}
         try:
@@ -130,7 +133,7 @@ class TrackedRun:
             self._lock.release()
         if arrived:
             shutil.rmtree(self.outbox, ignore_errors=True)
-        if arrived and state in OUTCOMES:
+        if arrived and state in (*OUTCOMES, RERUN):
             shutil.rmtree(self.checkpoints, ignore_errors=True)
             for left in (self._spool.path, self._spool.path.with_suffix(".ack")):
                 left.unlink(missing_ok=True)
@@ -147,3 +150,9 @@ class TrackedRun:
             raise TakenOver(str(self._courier.fatal))
         self._spool.append(event, sync)
         self._courier.nudge()
+
+
+def _held(store: Store, run_id: str) -> set[tuple[str, int]]:
+    """Key and step of every metric point that the store holds of a run."""
+    keys = store.client.get_run(run_id).data.metrics
+    return {(key, point.step) for key in keys for point in store.client.get_metric_history(run_id, key)}

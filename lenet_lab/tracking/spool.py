@@ -1,17 +1,21 @@
 """Tracking calls go to a local file first, and from there to the store, in order and until they arrive.
 
-One append-only file of JSON lines a run; `<file>.ack` holds how far the store has it. A line may arrive twice (a crash
-between delivery and acknowledgement) and counts once: a metric point is its key, step, value and time, a tag its key,
-an artifact its path. So training never waits for the store, and the last line can say that all before it is there.
+One append-only file a run, a line an event: its CRC-32 and its JSON; `<file>.ack` holds how far the store has it. A
+line may arrive twice (a crash between delivery and acknowledgement) and counts once: a metric point is its key, step,
+value and time, a tag its key, an artifact its path. So training never waits for the store, and the last line can say
+that all before it is there. A line that a crash has cut has no end, and was never acknowledged; any other line whose sum
+does not hold is damage, and nothing of that file is believed: the run is gone on with from its checkpoint.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +23,28 @@ Event = dict[str, Any]
 RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
-class Spool:
-    """Appends events; knows which metric points it already holds."""
+class DamagedSpool(ValueError):
+    """The file is not what was written."""
 
-    def __init__(self, path: Path) -> None:
+
+class Spool:
+    """Appends events; knows which metric points it already holds.
+
+    Args:
+        held: the (key, step) of every point that the store holds, asked for where the file is damaged and begun anew.
+    """
+
+    def __init__(self, path: Path, held: Callable[[], Iterable[tuple[str, int]]] = tuple) -> None:
         self.path = path
-        self._points = {(p[0], p[3]) for event, _ in events(path, 0) for p in event.get("metrics", ())}
+        try:
+            self._points = points(path)
+        except DamagedSpool as damage:
+            logging.getLogger(__name__).warning("%s; the run goes on from its checkpoint", damage)
+            self._points = set(held())
+            for file in (path.with_suffix(".ack"), path):
+                file.unlink(missing_ok=True)
         self._file = path.open("ab", buffering=0)
-        # a crash may have cut the last line: the next one closes it, so that it is skipped and glued to nothing
-        self._cut = path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+        self._file.truncate(path.read_bytes().rfind(b"\n") + 1)  # a crash may have cut the last line
 
     def append(self, event: Event, sync: bool = False) -> None:
         """One whole line; a metric point whose key and step are here already is left out.
@@ -40,12 +57,14 @@ class Spool:
             if not points:
                 return
             event = {**event, "metrics": points}
-        line = (b"\n" if self._cut else b"") + json.dumps(event, separators=(",", ":")).encode() + b"\n"
-        self._cut = True  # until the whole line is there: a full disk may take half of it
-        written = self._file.write(line)
-        while written < len(line):
-            written += self._file.write(line[written:])
-        self._cut = False
+        line, size = encoded(json.dumps(event, separators=(",", ":"))), os.fstat(self._file.fileno()).st_size
+        try:
+            written = self._file.write(line)
+            while written < len(line):
+                written += self._file.write(line[written:])
+        except OSError:  # a full disk may have taken half of it
+            self._file.truncate(size)
+            raise
         self._points.update((p[0], p[3]) for p in points)
         if sync:
             os.fsync(self._file.fileno())
@@ -55,8 +74,24 @@ class Spool:
         self._file.close()
 
 
+def encoded(text: str) -> bytes:
+    """A text with its CRC-32 before it, as one line."""
+    content = text.encode()
+    return b"%08x %s\n" % (zlib.crc32(content), content)
+
+
+def decoded(line: bytes) -> bytes | None:
+    """The text of such a line; None where it is none."""
+    content = line[9:-1]
+    return content if line == b"%08x %s\n" % (zlib.crc32(content), content) else None
+
+
 def events(path: Path, offset: int) -> Iterator[tuple[Event, int]]:
-    """The whole events after `offset`, each with the offset behind it; a half-written line ends or is skipped."""
+    """The whole events after `offset`, each with the offset behind it; a line without its end is not there yet.
+
+    Raises:
+        DamagedSpool: the sum of a line does not hold.
+    """
     if not path.exists():
         return
     with path.open("rb") as file:
@@ -64,18 +99,32 @@ def events(path: Path, offset: int) -> Iterator[tuple[Event, int]]:
         for line in file:
             if not line.endswith(b"\n"):
                 return
+            content = decoded(line)
+            if content is None:
+                raise DamagedSpool(f"{path}: damaged, the sum of a line does not hold")
             offset += len(line)
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            yield event, offset
+            yield json.loads(content), offset
+
+
+def points(path: Path) -> set[tuple[str, int]]:
+    """Key and step of every metric point in a spool, all of which is checked.
+
+    Raises:
+        DamagedSpool: the sum of a line does not hold, or there is less of it than the store has.
+    """
+    found, ends, upto = set(), {0}, acknowledged(path)
+    for event, end in events(path, 0):
+        found.update((p[0], p[3]) for p in event.get("metrics", ()))
+        ends.add(end)
+    if upto not in ends:
+        raise DamagedSpool(f"{path}: damaged, cut where the store has more of it")
+    return found
 
 
 def acknowledged(path: Path) -> int:
-    """How far the store has a spool, in bytes."""
+    """How far the store has a spool, in bytes; what cannot be read is nothing, since all may be sent again."""
     try:
-        return int(path.with_suffix(".ack").read_text())
+        return int(decoded(path.with_suffix(".ack").read_bytes()) or 0)
     except (FileNotFoundError, ValueError):
         return 0
 
@@ -88,7 +137,7 @@ def deliver(path: Path, send: Callable[[list[Event]], None]) -> bool:
         return False
     send([event for event, _ in pending])
     part = path.with_suffix(f".ack.{os.getpid()}.part")
-    part.write_text(str(pending[-1][1]))
+    part.write_bytes(encoded(str(pending[-1][1])))
     part.replace(path.with_suffix(".ack"))
     return True
 
@@ -135,11 +184,11 @@ class Courier(threading.Thread):
         """Wait until everything has arrived; False when it has not by then, or when `hurry` is set."""
         end = time.monotonic() + timeout
         while time.monotonic() < end and self.fatal is None and self.is_alive() and not hurry.is_set():
-            if acknowledged(self.path) >= self.path.stat().st_size:
+            if acknowledged(self.path) == self.path.stat().st_size:
                 return True
             self.nudge()
             self._idle.wait(0.05)
-        return self.fatal is None and acknowledged(self.path) >= self.path.stat().st_size
+        return self.fatal is None and acknowledged(self.path) == self.path.stat().st_size
 
     def stop(self) -> None:
         """End the thread; what is left stays in the spool.

@@ -401,10 +401,9 @@ def acknowledged(folder: Path, state: str = "mlflow.lab") -> list[tuple[str, str
     points = []
     for path in (folder / state / "spool").glob("*.jsonl"):
         with suppress(FileNotFoundError, ValueError):
-            upto = int(path.with_suffix(".ack").read_text())
+            upto = int(path.with_suffix(".ack").read_text().split()[1])  # each line is its CRC-32 and its text
             for line in path.read_bytes()[:upto].splitlines():
-                with suppress(ValueError):
-                    points += [(path.stem, p[0], p[3], p[1]) for p in json.loads(line).get("metrics", ())]
+                points += [(path.stem, p[0], p[3], p[1]) for p in json.loads(line[9:]).get("metrics", ())]
     return points
 
 

@@ -155,10 +155,13 @@ def _left(there: Store, running: Mapping[str, glance.Tags]) -> Iterator[Finding]
     else:
         yield Finding("runs", "ok", f"{len(running)} running, none dead")
     silent = sorted(set(glance.undelivered(there.state)) - (set(running) - set(dead)))
-    if silent:
+    damage = glance.damaged_spools(there.state)
+    for found in damage:
+        yield Finding("spool", "warning", found, "give the command of its run again: it goes on from its checkpoint")
+    if silent and not damage:
         do = "nothing: the next sweep on this store delivers it"
         yield Finding("spool", "warning", f"not delivered to the store yet, of {len(silent)}: {_some(silent)}", do)
-    else:
+    elif not damage:
         yield Finding("spool", "ok", "everything is delivered")
     count, damaged = glance.checkpoints(there)
     for path in damaged:
