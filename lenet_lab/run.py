@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-import torch
 import yaml
 
 from lenet_lab import provenance
@@ -19,13 +18,14 @@ from lenet_lab.cell import Ready, load, params
 from lenet_lab.config.schema import Config
 from lenet_lab.data import Arrays
 from lenet_lab.distributed import Ranks
-from lenet_lab.engines import Diverged, Execution, Trained, evaluate, recorded
+from lenet_lab.engines import Diverged, Execution, recorded
+from lenet_lab.fitted import Fitted
 from lenet_lab.outcome import Outcome
 from lenet_lab.outputs import write_outputs
 from lenet_lab.records import LabError
 from lenet_lab.signals import Signals, Stopped
 from lenet_lab.tracking import Busy, Store, TakenOver, TrackedRun, claim, open_store
-from lenet_lab.train import device_of, execution_of, images_per_epoch, train
+from lenet_lab.train import device_of, execution_of, learn
 
 Watch = Callable[[int, float, Mapping[str, float]], None]
 
@@ -132,9 +132,9 @@ def _train_and_test(
     _log_inputs(ready, arrays, tracked)
 
     with Ranks(ready.cell.resolved, config.trainer, execution) as ranks:
-        net, trained = train(config, arrays, execution, tracked.checkpoints, sink=tracked.metrics, watch=watch)
+        fitted = learn(config, arrays, execution, tracked.checkpoints, sink=tracked.metrics, watch=watch)
         ranks.join()
-    return _test(ready, arrays, tracked, net, trained, device, started)
+    return _test(ready, arrays, tracked, fitted, started)
 
 
 def _execution(config: Config, tracked: TrackedRun) -> Execution:
@@ -145,42 +145,20 @@ def _execution(config: Config, tracked: TrackedRun) -> Execution:
         return execution_of(config)
 
 
-def _test(
-    ready: Ready,
-    arrays: Arrays,
-    tracked: TrackedRun,
-    net: torch.nn.Module,
-    trained: Trained,
-    device: torch.device,
-    started: float,
-) -> dict[str, float]:
+def _test(ready: Ready, arrays: Arrays, tracked: TrackedRun, fitted: Fitted, started: float) -> dict[str, float]:
     """The one reading of the test set, with the tested weights, and everything that is made of it."""
-    config = ready.config
-    best = config.checkpoint == "best" and arrays.val is not None
-    net.to("cpu")
-    net.load_state_dict(trained.best if best else trained.last)
-    net.to(device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    train_eval = evaluate(net, config.loss, arrays.train.to(device))
-    test = evaluate(net, config.loss, arrays.test)
-    epochs = len(trained.log_book)
-    images = epochs * images_per_epoch(config, len(arrays.train))
+    train_eval, test = fitted.evaluate(fitted.learned), fitted.evaluate(arrays.test)
     figures = {
         "train_eval/loss": float(train_eval.losses.double().mean()),
         "train_eval/acc": float((train_eval.predicted == train_eval.labels).double().mean()),
-        "epochs": float(epochs),
-        "epochs/best": float(trained.best_epoch or epochs),
-        "params/total": float(sum(p.numel() for p in net.parameters() if p.requires_grad)),
-        "time/train_s": trained.train_seconds,
-        "images_per_s": images / max(trained.train_seconds, 1e-9),
+        **fitted.figures,
+        **write_outputs(tracked.outbox, ready.name, fitted, arrays, test, ready.config),
     }
-    figures.update(
-        write_outputs(tracked.outbox, ready.name, net.to("cpu").eval(), arrays, test, trained.log_book, config)
-    )
     figures["time/total_s"] = time.perf_counter() - started
     for path in sorted(tracked.outbox.iterdir()):
         if path.name not in ("config.yaml", "environment.txt", "git.diff"):
             tracked.artifact(path.name)
-    tracked.metrics(figures, step=epochs)
+    tracked.metrics(figures, step=fitted.last_step)
     return figures
 
 

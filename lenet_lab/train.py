@@ -13,9 +13,26 @@ from lenet_lab.cell import build, threads
 from lenet_lab.config.schema import Config, Trainer
 from lenet_lab.data import Arrays
 from lenet_lab.engines import FAST_DEV_BATCHES, Execution, Hardware, Recipe, Trained, choose, fit
+from lenet_lab.fitted import Fitted, Network
 
 Sink = Callable[[Mapping[str, float], int], None]
 Watch = Callable[[int, float, Mapping[str, float]], None]
+
+
+def learn(
+    config: Config,
+    arrays: Arrays,
+    execution: Execution,
+    folder: Path | None,
+    sink: Sink | None = None,
+    watch: Watch | None = None,
+) -> Fitted:
+    """What the model's engine makes of the training images, with the weights that are to be tested.
+
+    Raises:
+        Diverged: the loss is no longer finite.
+    """
+    return ENGINES[config.model.engine](config, arrays, execution, folder, sink, watch)
 
 
 def train(
@@ -26,7 +43,7 @@ def train(
     sink: Sink | None = None,
     watch: Watch | None = None,
 ) -> tuple[nn.Module, Trained]:
-    """Build the network and train it, from the newest valid checkpoint in `folder` where there is one.
+    """Build a network and train it, from the newest valid checkpoint in `folder` where there is one.
 
     Raises:
         Diverged: the loss is no longer finite.
@@ -63,6 +80,36 @@ def train(
         limit=limit,
     )
     return net, trained
+
+
+def _network(
+    config: Config,
+    arrays: Arrays,
+    execution: Execution,
+    folder: Path | None,
+    sink: Sink | None,
+    watch: Watch | None,
+) -> Fitted:
+    """A network with its tested weights: the best on validation or the last, as `checkpoint` says."""
+    net, trained = train(config, arrays, execution, folder, sink, watch)
+    best = config.checkpoint == "best" and arrays.val is not None
+    device = device_of(config.trainer)
+    net.to("cpu")
+    net.load_state_dict(trained.best if best else trained.last)
+    net.to(device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    epochs = len(trained.log_book)
+    figures = {
+        "epochs": float(epochs),
+        "epochs/best": float(trained.best_epoch or epochs),
+        "params/total": float(sum(p.numel() for p in net.parameters() if p.requires_grad)),
+        "time/train_s": trained.train_seconds,
+        "images_per_s": epochs * images_per_epoch(config, len(arrays.train)) / max(trained.train_seconds, 1e-9),
+    }
+    return Network(arrays.train.to(device), figures, trained.log_book, net.eval(), config.loss)
+
+
+# Who trains a model: the rows that `Model.engine` names.
+ENGINES: dict[str, Callable[..., Fitted]] = {"gradient": _network}
 
 
 def execution_of(config: Config) -> Execution:

@@ -1,0 +1,78 @@
+"""What training leaves, whoever did it: something that can be evaluated, counted and kept."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lenet_lab.data.arrays import Split
+from lenet_lab.engines import Evaluation, evaluate
+
+
+@dataclass(frozen=True)
+class Fitted(ABC):
+    """A trained model with the weights that are tested.
+
+    Attributes:
+        learned: the training images it has learned from.
+        figures: final metrics of its own: time, epochs, parameters.
+        log_book: the figures of every epoch, empty where there are none.
+        last_step: the step of the last of them.
+    """
+
+    learned: Split
+    figures: Mapping[str, float]
+    log_book: tuple[Mapping[str, float], ...]
+
+    @property
+    def last_step(self) -> int:
+        return len(self.log_book)
+
+    @abstractmethod
+    def evaluate(self, split: Split) -> Evaluation:
+        """One pass over a split."""
+
+    @abstractmethod
+    def save_model(self, folder: Path, example: torch.Tensor) -> None:
+        """The whole model as the files of `folder`, which loads without unpickling.
+
+        `example` are images (n, C, H, W) with n above 1.
+        """
+
+    @abstractmethod
+    def save_weights(self, folder: Path) -> None:
+        """What it has learned alone, as one file in `folder`."""
+
+
+@dataclass(frozen=True)
+class Network(Fitted):
+    """A network in evaluation mode on the device that it is evaluated on, and its objective."""
+
+    net: nn.Module
+    objective: Any
+
+    def evaluate(self, split: Split) -> Evaluation:
+        return evaluate(self.net, self.objective, split)
+
+    def save_model(self, folder: Path, example: torch.Tensor) -> None:
+        """In MLflow's `pt2` format."""
+        from lenet_lab.tracking.models import save_network
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            logging.getLogger("mlflow").setLevel(logging.ERROR)
+            save_network(folder, self.net.to("cpu").eval(), example)
+
+    def save_weights(self, folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        state = {key: value.cpu().contiguous() for key, value in self.net.state_dict().items()}
+        save_file(state, folder / "weights.safetensors")
