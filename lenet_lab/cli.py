@@ -14,6 +14,8 @@ COMMANDS = {
     "plan": "what a sweep would do",
     "status": "sweeps and runs: finished, running, dead",
     "report": "the comparison, from the tracked runs alone",
+    "diff": "two runs or arms: what differs, the likeliest reason first",
+    "rerun": "train a run again from its own record: bit-identical, or what differs",
     "ui": "browse the runs in MLflow",
     "export": "tracked runs as one file",
     "import": "bring the runs of such a file into a store",

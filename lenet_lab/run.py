@@ -50,6 +50,25 @@ def run(ready: Ready, watch: Watch | None = None) -> Outcome:
         return _live(ready, arrays, tracked, watch, started, signals)
 
 
+def rerun(ready: Ready, of: str, key: str, execution: str, watch: Watch | None = None) -> Outcome:
+    """Train a cell again as a run of its own, which never counts.
+
+    Args:
+        of: the run that it repeats; key: a lock's name that is no run key; execution: the record to train by.
+
+    Raises:
+        LabError, Stopped: as `run`.
+        Busy: it is being repeated already.
+    """
+    started = time.perf_counter()
+    with Signals() as signals:
+        arrays = load(ready.config.data)
+        tracked = claim(open_store(ready.config.tracking.uri), key, f"rerun of {of[:8]}: {ready.name}", fresh=True)
+        tracked.rerun, tracked.note = True, {"lenet.rerun_of": of}
+        tracked.before = {**tracked.before, "lenet.execution": execution}
+        return _live(ready, arrays, tracked, watch, started, signals)
+
+
 def _live(
     ready: Ready, arrays: Arrays, tracked: TrackedRun, watch: Watch | None, started: float, signals: Signals
 ) -> Outcome:

@@ -17,7 +17,7 @@ LAYERS = (
     ("engines",),
     ("tracking", "provenance"),
     ("claims", "report"),
-    ("config", "run", "cell", "fitted", "train", "outputs", "distributed", "rank", "sweeps", "plugins"),
+    ("config", "run", "cell", "fitted", "train", "outputs", "distributed", "rank", "rerun", "sweeps", "plugins"),
     ("commands",),
     ("cli", "__main__"),
 )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lenet_lab.tracking import Store
     from lenet_lab.tracking.archive import Candidate
 
-STATES = ("failed", "stopped", "dead", "diverged", "complete")
+STATES = ("failed", "stopped", "dead", "rerun", "diverged", "complete")
 EPILOG = """Archived runs are marked as deleted in MLflow: no command sees them any more, `archive --restore RUN` brings
 them back, and `gc` removes their files. Runs that ./reports or --cited cite, and running ones, stay."""
 

@@ -19,6 +19,7 @@ from lenet_lab.tracking.runs import OUTCOMES
 
 # tags that speak of the machine or the store that a run was tracked on, or are written anew by an import
 LOCAL_TAGS = ("host", "pid", "locks", "heartbeat", "owner", "ended_by", "run_id")
+COMMIT = "mlflow.source.git.commit"
 MLFLOW_TAGS = ("note.content", "source.name", "source.type", "source.git.commit")
 # overrides that say where things lie
 _LOCAL_WORD = re.compile(r"[+~]*(data\.root|tracking|hydra)\b")
@@ -138,7 +139,7 @@ class Portable:
             sweep=tags.get("lenet.sweep", ""),
             params=dict(self.params),
             metrics={name: self.values(name)[-1][2] for name, points in self.points.items() if points},
-            tags={key: value for key, value in tags.items() if not key.startswith("mlflow.")},
+            tags={key: value for key, value in tags.items() if not key.startswith("mlflow.") or key == COMMIT},
             start_ms=self.start_ms,
             end_ms=self.end_ms,
             artifact_uri="",

@@ -6,11 +6,13 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lenet_lab.records import Curves, RunRecord
+from lenet_lab.records import Curves, LabError, RunRecord
 from lenet_lab.tracking.claims import counts, search
 from lenet_lab.tracking.locks import alive
-from lenet_lab.tracking.runs import LEASE_S
+from lenet_lab.tracking.runs import LEASE_S, RERUN
 from lenet_lab.tracking.store import Store, public
+
+SHOWN_TAGS = ("mlflow.parentRunId", "mlflow.source.git.commit")
 
 
 def read_runs(store: Store, filter_string: str = "") -> list[RunRecord]:
@@ -34,7 +36,7 @@ def record(store: Store, run: Any) -> RunRecord:
         params=dict(params),
         metrics=dict(run.data.metrics),
         tags={
-            key: value for key, value in tags.items() if not key.startswith("mlflow.") or key == "mlflow.parentRunId"
+            key: value for key, value in tags.items() if not key.startswith("mlflow.") or key in SHOWN_TAGS
         },
         start_ms=info.start_time,
         end_ms=info.end_time,
@@ -43,15 +45,29 @@ def record(store: Store, run: Any) -> RunRecord:
     )
 
 
+def find_record(store: Store, prefix: str) -> RunRecord:
+    """The run of a cell whose id, here or where it was trained, begins with `prefix`.
+
+    Raises:
+        LabError: none or several do.
+    """
+    runs = [run for run in search(store) if "lenet.key" in run.data.tags]
+    found = [run for run in runs if any(name.startswith(prefix.lower()) for name in (run.info.run_id, trained_as(run)))]
+    if prefix and len(found) == 1:
+        return record(store, found[0])
+    known = ", ".join(trained_as(run)[:8] for run in runs[:8]) or "none"
+    raise LabError(f"run {prefix!r}: {'several' if found else 'no'} runs begin so; there are: {known}")
+
+
 def trained_as(run: Any) -> str:
     """The id under which a run was trained: its own in this store, or for an imported run the one it came with."""
     return str(run.data.tags.get("lenet.run_id", run.info.run_id))
 
 
 def state_of(store: Store, tags: Mapping[str, str]) -> str:
-    """complete, diverged, failed, stopped, running, or dead: said to be running by a process that is no more."""
+    """complete, diverged, failed, stopped, rerun, running, or dead: said to be running by a process that is no more."""
     state = tags.get("lenet.state", "running")
-    if counts(tags) or state in ("failed", "stopped"):
+    if counts(tags) or state in ("failed", "stopped", RERUN):
         return state
     if tags.get("lenet.locks") == store.domain:
         return "running" if alive(store, tags.get("lenet.key", "")) else "dead"
