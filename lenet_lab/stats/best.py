@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Mapping, Sequence
 
-from lenet_lab.stats.paired import check_level, compare
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet_lab.stats.paired import ROUNDING, check_level
 
 
 def indistinguishable_from_best(
@@ -31,15 +35,35 @@ def indistinguishable_from_best(
     for arm in running:
         if not arms[arm]:
             raise ValueError(f"arm {arm}: has no values")
-    alpha = (1 - level) / max(1, len(running) - 1)
-    kept = frozenset(
-        arm for arm in running if not any(_beats(arms[other], arms[arm], alpha) for other in running if other != arm)
-    )
+        if not all(math.isfinite(value) for value in arms[arm].values()):
+            raise ValueError(f"arm {arm}: values must be finite numbers")
+    if len(running) < 2:
+        return frozenset(running)
+    alpha = (1 - level) / (len(running) - 1)
+    table = _table([arms[arm] for arm in running])
+    kept = frozenset(arm for i, arm in enumerate(running) if not _beaten(table, i, alpha))
     return kept or frozenset(running)
 
 
-def _beats(a: Mapping[int, float], b: Mapping[int, float], alpha: float) -> bool:
-    if len(a.keys() & b.keys()) < 2:
-        return False
-    found = compare(a, b)
-    return found.t_p is not None and found.mean > 0 and found.t_p / 2 <= alpha
+def _table(arms: Sequence[Mapping[int, float]]) -> NDArray[np.float64]:
+    """Values (arms, seeds), NaN where an arm lacks the seed."""
+    seeds = {seed: i for i, seed in enumerate(sorted(set().union(*arms)))}
+    table = np.full((len(arms), len(seeds)), np.nan)
+    for row, values in zip(table, arms, strict=True):
+        row[[seeds[seed] for seed in values]] = list(values.values())
+    return table
+
+
+def _beaten(table: NDArray[np.float64], i: int, alpha: float) -> bool:
+    """Whether some row of the table is above row i in a one-sided paired t test at alpha."""
+    from scipy.special import stdtrit
+
+    ahead = table - table[i]
+    both = np.isfinite(ahead)
+    n = both.sum(axis=1)
+    rows = n > 1
+    ahead, both, n = np.where(both, ahead, 0.0)[rows], both[rows], n[rows]
+    mean = ahead.sum(axis=1) / n
+    sd = np.sqrt((np.where(both, ahead - mean[:, None], 0.0) ** 2).sum(axis=1) / (n - 1))
+    vary = sd > ROUNDING * np.nanmax(np.abs(table))
+    return bool((mean[vary] * np.sqrt(n[vary]) >= sd[vary] * stdtrit(n[vary] - 1, 1 - alpha)).any())

@@ -6,16 +6,17 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet_lab.stats.intervals import Interval, mean, t_interval
-from lenet_lab.stats.paired import check_level
+from lenet_lab.stats.intervals import Interval
+from lenet_lab.stats.paired import ROUNDING, check_level
 
 Levels = tuple[str, ...]
+Values = NDArray[np.float64]
 Cells = Mapping[Levels, Mapping[int, float]]
-_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def factorial(cells: Cells, factors: Sequence[str], level: float = 0.95) -> Fact
         factors=names,
         seeds=tuple(seeds),
         left_out=tuple(others),
-        grand=_effect(values.mean(axis=1), 0.0, level),
+        grand=_effects(values.mean(axis=1, keepdims=True), float(np.abs(values).max()), level)[0],
         main={name: _main(table, names, levels, i, level) for i, name in enumerate(names)},
         interactions={
             (names[i], names[j]): _interaction(table, names, levels, (i, j), level)
@@ -128,7 +129,7 @@ def factorial(cells: Cells, factors: Sequence[str], level: float = 0.95) -> Fact
     )
 
 
-def hotelling_p(contrasts: NDArray[np.float64]) -> float | None:
+def hotelling_p(contrasts: Values) -> float | None:
     """p that the mean of contrasts (n, q) is 0: T² (n-q) / (q (n-1)) against F(q, n-q).
 
     None for n <= q, or where the contrasts do not span q dimensions.
@@ -150,63 +151,72 @@ def hotelling_p(contrasts: NDArray[np.float64]) -> float | None:
     return float(fdtrc(q, n - q, t2 * (n - q) / (q * (n - 1))))
 
 
-def _main(table: NDArray[np.float64], names: Levels, levels: Sequence[Levels], i: int, level: float) -> Main:
+def _main(table: Values, names: Levels, levels: Sequence[Levels], i: int, level: float) -> Main:
+    size = float(np.abs(table).max())
     means = _margin(table, (i,))
     effects = means - means.mean(axis=1, keepdims=True)
-    size = float(np.abs(table).max())
     return Main(
         factor=names[i],
         levels=levels[i],
-        means={name: _effect(means[:, k], 0.0, level) for k, name in enumerate(levels[i])},
-        effects={name: _effect(effects[:, k], size, level) for k, name in enumerate(levels[i])},
+        means=dict(zip(levels[i], _effects(means, size, level), strict=True)),
+        effects=dict(zip(levels[i], _effects(effects, size, level), strict=True)),
         test=_joint(effects, (len(levels[i]),), size),
     )
 
 
 def _interaction(
-    table: NDArray[np.float64], names: Levels, levels: Sequence[Levels], pair: tuple[int, int], level: float
+    table: Values, names: Levels, levels: Sequence[Levels], pair: tuple[int, int], level: float
 ) -> Interaction:
+    size = float(np.abs(table).max())
     means = _margin(table, pair)
     rows, columns = means.mean(axis=2, keepdims=True), means.mean(axis=1, keepdims=True)
     effects = means - rows - columns + means.mean(axis=(1, 2), keepdims=True)
-    size = float(np.abs(table).max())
-    spots = list(itertools.product(*(enumerate(levels[i]) for i in pair)))
+    spots = [(a, b) for a in levels[pair[0]] for b in levels[pair[1]]]
     return Interaction(
         factors=(names[pair[0]], names[pair[1]]),
-        means={(a, b): _effect(means[:, j, k], 0.0, level) for (j, a), (k, b) in spots},
-        effects={(a, b): _effect(effects[:, j, k], size, level) for (j, a), (k, b) in spots},
+        means=dict(zip(spots, _effects(means.reshape(len(means), -1), size, level), strict=True)),
+        effects=dict(zip(spots, _effects(effects.reshape(len(effects), -1), size, level), strict=True)),
         test=_joint(effects.reshape(len(effects), -1), effects.shape[1:], size),
     )
 
 
-def _joint(effects: NDArray[np.float64], shape: tuple[int, ...], size: float) -> Joint:
+def _joint(effects: Values, shape: tuple[int, ...], size: float) -> Joint:
     """The test on the independent ones of the effects (n, product of shape): orthonormal contrasts."""
-    basis = np.eye(1)
-    for length in shape:
-        basis = np.kron(basis, _helmert(length))
+    basis = _helmert(shape[0])
+    for length in shape[1:]:
+        basis = np.asarray(np.kron(basis, _helmert(length)), dtype=np.float64)
     contrasts = _zeroed(effects @ basis, size)
     return Joint(contrasts.shape[1], hotelling_p(contrasts), contrasts.shape[1] + 1)
 
 
-def _helmert(length: int) -> NDArray[np.float64]:
+@lru_cache
+def _helmert(length: int) -> Values:
     """Orthonormal contrasts (length, length - 1): each level against those before it."""
     from scipy.linalg import helmert
 
     return np.asarray(helmert(length)).T
 
 
-def _effect(values: NDArray[np.float64], size: float, level: float) -> Effect:
-    """`size` is that of the values a contrast was taken of: what rounding left of them is 0."""
-    found = _zeroed(values, size).tolist()
-    vary = max(found) - min(found) > _ROUNDING * max(size, *map(abs, found))
-    return Effect(mean(found), t_interval(found, level) if vary else None)
+def _effects(values: Values, size: float, level: float) -> list[Effect]:
+    """Mean and t interval of each column (n, k); `size` is that of the values that the contrasts were taken of."""
+    from scipy.special import stdtrit
+
+    values = _zeroed(values, size)
+    means = values.mean(axis=0)
+    halves = stdtrit(len(values) - 1, (1 + level) / 2) * values.std(axis=0, ddof=1) / math.sqrt(len(values))
+    vary = np.ptp(values, axis=0) > ROUNDING * size
+    return [
+        Effect(mean, Interval(mean - half, mean + half) if varies else None)
+        for mean, half, varies in zip(means.tolist(), halves.tolist(), vary.tolist(), strict=True)
+    ]
 
 
-def _zeroed(values: NDArray[np.float64], size: float) -> NDArray[np.float64]:
-    return np.where(np.abs(values) <= _ROUNDING * size, 0.0, values)
+def _zeroed(values: Values, size: float) -> Values:
+    """What rounding left of a contrast that is 0 is 0."""
+    return np.where(np.abs(values) <= ROUNDING * size, 0.0, values)
 
 
-def _margin(table: NDArray[np.float64], keep: tuple[int, ...]) -> NDArray[np.float64]:
+def _margin(table: Values, keep: tuple[int, ...]) -> Values:
     """Means over all factors but those kept: (seeds, levels...)."""
     return table.mean(axis=tuple(axis + 1 for axis in range(table.ndim - 1) if axis not in keep))
 
