@@ -109,3 +109,11 @@ def test_neighbours_are_uncorrelated(near):
     assert abs(float((draws[:, 1:] * draws[:, :-1]).mean() * 12)) < limit
     across = torch.corrcoef(draws) - torch.eye(60)
     assert across.abs().max() < 6 / 2000**0.5
+
+
+def test_rows_of_a_long_draw_are_that_draws():
+    key, rows = streams.key(4, "augment", 1), torch.tensor([5, 0, 2**40])
+    drawn = streams.uniform_rows(key, rows, 7)
+    for row, values in zip(rows, drawn, strict=True):
+        assert torch.equal(values, streams.uniform(key, (7,), int(row) * 7))
+    assert streams.uniform_rows(key, rows[:0], 7).shape == (0, 7)

@@ -1,6 +1,6 @@
 """Randomness as an argument: every draw is a function of the run's seed, a stream's name and counters.
 
-The streams are `init`, `order`, `augment` and `dropout`. torch's global generator is neither read nor moved.
+The streams are `init`, `order`, `augment`, `dropout` and `curvature`; the global generator of torch is left alone.
 """
 
 from __future__ import annotations
@@ -61,11 +61,26 @@ def uniform(key: Tensor, shape: Sequence[int], offset: int | Tensor = 0) -> Tens
     if isinstance(offset, Tensor) or offset:
         state = torch.add(state, offset, alpha=_GAMMA)
     index = torch.arange(1, math.prod(shape) + 1, device=key.device)
-    bits = torch.add(state, index, alpha=_GAMMA)
+    return _mixed(torch.add(state, index, alpha=_GAMMA)).view(tuple(shape))
+
+
+def uniform_rows(key: Tensor, rows: Tensor, width: int) -> Tensor:
+    """Rows of one long draw, by number: row r is `uniform(key, (width,), r * width)`.
+
+    `rows` is int64 (n,) on the key's device; returns float32 (n, width). Pure, as `uniform`.
+    """
+    low, high = key.unbind()
+    starts = torch.add(torch.add(low, high, alpha=1 << 31), rows * width, alpha=_GAMMA)
+    index = torch.arange(1, width + 1, device=key.device)
+    return _mixed(torch.add(starts[:, None], index, alpha=_GAMMA))
+
+
+def _mixed(bits: Tensor) -> Tensor:
+    """The generator's outputs for states `bits`, which are overwritten, as numbers in [0, 1)."""
     bits.bitwise_xor_(_shift(bits, 30)).mul_(_MIX_1)
     bits.bitwise_xor_(_shift(bits, 27)).mul_(_MIX_2)
     # The generator's last step, bits ^= bits >> 31, does not reach the 24 highest bits.
-    return _shift(bits, 40).to(torch.float32).mul_(2.0**-24).view(tuple(shape))
+    return _shift(bits, 40).to(torch.float32).mul_(2.0**-24)
 
 
 def _shift(bits: Tensor, places: int) -> Tensor:

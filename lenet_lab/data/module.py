@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from lenet_lab.blocks.streams import key
 from lenet_lab.data.arrays import Arrays, Split
 from lenet_lab.data.augment import NONE, Augmentation, Levels
 from lenet_lab.data.batches import order
@@ -75,15 +76,16 @@ class TrainingChunks:
 
     def __iter__(self) -> Iterator[Chunk]:
         permutation = order(len(self.split.labels), self.seed, self.epoch if self.how == "shuffle" else 0)
+        draws = key(self.seed, "augment", self.epoch).to(self.split.images.device)
         for first in range(0, self.steps, self.per_chunk):
             last = min(first + self.per_chunk, self.steps)
             start = first * self.batch_size
-            yield Chunk(tuple(self._batches(permutation[start : last * self.batch_size], start)))
+            yield Chunk(tuple(self._batches(permutation[start : last * self.batch_size], start, draws)))
 
-    def _batches(self, rows: Tensor, first: int) -> Iterator[Batch]:
+    def _batches(self, rows: Tensor, first: int, draws: Tensor) -> Iterator[Batch]:
         """Gather and distort a chunk's rows at once, then cut: slices of one tensor cost nothing.
 
-        `first` is where the rows start in the epoch's order.
+        `first` is where the rows start in the epoch's order, `draws` the key of the epoch's distortions.
         """
         device = self.split.images.device
         bounds = [(start, min(start + self.batch_size, len(rows))) for start in range(0, len(rows), self.batch_size)]
@@ -93,7 +95,7 @@ class TrainingChunks:
             places = torch.cat([places[start:stop] for start, stop in shares])
         mine = rows[places].to(device)
         images, labels = self.split.images[mine], self.split.labels[mine]
-        images = self.augment.apply(images, self.seed, self.epoch, (places + first).to(device), self.levels)
+        images = self.augment.apply(images, draws, (places + first).to(device), self.levels)
         images = images.contiguous(memory_format=self.layout)
         position = 0
         for (start, stop), (low, high) in zip(bounds, shares, strict=True):

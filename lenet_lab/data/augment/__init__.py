@@ -29,12 +29,13 @@ class Augmentation(ABC):
     """Distorts training images; evaluation never sees it."""
 
     @abstractmethod
-    def apply(self, images: Tensor, seed: int, epoch: int, positions: Tensor, levels: Levels) -> Tensor:
+    def apply(self, images: Tensor, key: Tensor, positions: Tensor, levels: Levels) -> Tensor:
         """Images float32 (n, C, H, W) distorted, same shape and device; the argument is left as it was.
 
+        Pure, and without host synchronisation; `torch.func.vmap` may batch images, key and positions.
+
         Args:
-            seed: of the run; draws come from its stream `augment`.
-            epoch: counted from 0.
+            key: int64 (2,) on the images' device, `streams.key(seed, "augment", epoch)`, epochs counted from 0.
             positions: int64 (n,), where each image stands in the epoch's order, on the images' device.
             levels: of the normalisation in force.
         """
@@ -44,7 +45,7 @@ class Augmentation(ABC):
 class NoAugmentation(Augmentation):
     """The images as they are."""
 
-    def apply(self, images: Tensor, seed: int, epoch: int, positions: Tensor, levels: Levels) -> Tensor:
+    def apply(self, images: Tensor, key: Tensor, positions: Tensor, levels: Levels) -> Tensor:
         return images
 
 
