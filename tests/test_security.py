@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from lenet_lab.config.compose import composer
+from lenet_lab.config.secrets import refuse_secrets
 from lenet_lab.engines.checkpoints import VerifiedCheckpointIO, digest_path
 from lenet_lab.provenance import redact, redact_text
+from lenet_lab.records import LabError
 from lenet_lab.sweeps.printing import texts
 from lenet_lab.tracking.store import open_store, public
 from tests.conftest import REPOSITORY
@@ -93,6 +99,102 @@ def test_a_password_in_the_store_address_is_never_shown_or_stored(lab, tmp_path)
     assert "hunter2" not in done.stdout + done.stderr
     assert "does not answer" in done.stderr
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
+
+
+@pytest.mark.parametrize("many", [True, False], ids=["sweep", "run"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        "tracking.uri=http://me:hunter2@127.0.0.1:1",
+        "tracking.uri=postgresql://hunter2@127.0.0.1/base",
+        "+tracking.password=hunter2",
+        "+hydra.job.env_set.MLFLOW_TRACKING_TOKEN=hunter2",
+        "+hydra.job.env_set={MLFLOW_TRACKING_PASSWORD: hunter2}",
+        "name=see https://me:hunter2@host/page",
+    ],
+)
+def test_a_secret_in_an_override_is_refused_and_nothing_is_written(word, many, lab, tmp_path):
+    """Hydra would write it to `.hydra/*.yaml` and `multirun.yaml` as it was typed, whatever the run redacts."""
+    done = lab(*["-m"] * many, "data=digits", "epochs=1", word)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix in (".yaml", ".log", ".db")]
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        ([], None),
+        (["hydra/launcher=ray"], None),
+        (["hydra/launcher=joblib"], None),
+        (["experiment=demo"], None),
+        (["tracking.uri=${oc.env:STORE}"], None),
+        (["tracking.uri=http://${oc.env:ME}:${oc.env:WORD}@host"], "tracking.uri"),
+        (["++hydra.sweeper.params={tracking.uri: 'http://me:hunter2@host'}"], "hydra.sweeper.params.tracking.uri"),
+    ],
+)
+def test_what_may_be_told_to_hydra(words, refused):
+    with composer() as compose:
+        config = compose(words, multirun=True)
+    if refused is None:
+        refuse_secrets(config)
+    else:
+        with pytest.raises(LabError, match=refused.replace(".", r"\.")) as said:
+            refuse_secrets(config)
+        assert "hunter2" not in str(said.value)
+
+
+@pytest.mark.slow
+def test_secrets_of_the_environment_reach_no_file_of_a_sweep(tmp_path, lab):
+    """The store's address with its password in the environment, and a job that fails while it says the address."""
+    with _server(tmp_path) as port:
+        uri = f"http://me:hunter2@127.0.0.1:{port}"
+        hook = (
+            "import sys, os\n"
+            "def trace(frame, event, arg):\n"
+            "    if frame.f_code.co_name == '_train_and_test':\n"
+            "        raise RuntimeError('cannot reach ' + os.environ['MLFLOW_TRACKING_URI'])\n"
+            "import threading; threading.setprofile(None); sys.setprofile(trace)\n"
+        )
+        (tmp_path / "site").mkdir()
+        (tmp_path / "site" / "sitecustomize.py").write_text(hook)
+        secrets = {"MLFLOW_TRACKING_URI": uri, "MY_API_KEY": "hunter2", "AWS_SECRET_ACCESS_KEY": "hunter2"}
+        words = ("-m", "data=digits", "epochs=1", "tracking.artifacts=minimal", "seed=0,1", "sweep.workers=1")
+        good = lab(*words, **secrets)
+        assert good.returncode == 0, good.stderr
+        path = f"{tmp_path / 'site'}:{REPOSITORY}"
+        bad = lab(*words, "lr=0.02", **secrets, PYTHONPATH=path)
+        assert bad.returncode == 1, bad.stderr
+        assert "cannot reach http://[redacted]@" in bad.stdout + bad.stderr
+    for text in (good.stdout, good.stderr, bad.stdout, bad.stderr):
+        assert "hunter2" not in text
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and "site" not in path.parts]
+    assert len(files) > 10
+    assert not [path for path in files if b"hunter2" in path.read_bytes()]
+
+
+@contextlib.contextmanager
+def _server(folder: Path) -> Iterator[int]:
+    """A bare MLflow server on this machine."""
+    port = _free_port()
+    words = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    store = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "files")]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    command = [sys.executable, "-m", "mlflow", *words, *store]
+    with subprocess.Popen(
+        command,
+        env=environment,
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as server:
+        try:
+            assert _status(port, f"127.0.0.1:{port}", patience=90) == 200
+            yield port
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
 
 
 def test_the_store_is_private_to_the_user(tmp_path, monkeypatch):

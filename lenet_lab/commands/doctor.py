@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -21,18 +22,20 @@ def main(words: Sequence[str]) -> int:
     args.add_argument("--data", metavar="DIR", help="look for data sets here first, as data.root=DIR would")
     args.add_argument("--json", action="store_true", help="print the findings as JSON")
     chosen = args.parse_args(words)
-    findings = []
+    findings, begun = [], time.perf_counter()
     for finding in _findings(chosen.store, chosen.data):
         findings.append(finding)
         if not chosen.json:
             print(_line(finding), flush=True)
     problems = sum(finding.level == "problem" for finding in findings)
     warnings = sum(finding.level == "warning" for finding in findings)
+    seconds = time.perf_counter() - begun
     if chosen.json:
         rows = [asdict(finding) for finding in findings]
-        print(json.dumps({"problems": problems, "warnings": warnings, "findings": rows}, indent=1))
+        said = {"problems": problems, "warnings": warnings, "seconds": round(seconds, 1), "findings": rows}
+        print(json.dumps(said, indent=1))
     else:
-        print(f"{problems} problems, {warnings} warnings")
+        print(f"{problems} problems, {warnings} warnings, after {seconds:.1f} s")
     return 1 if problems else 0
 
 

@@ -21,15 +21,17 @@ def main(words: Sequence[str]) -> int:
     chosen = args.parse_args(words)
     from lenet_lab.records import LabError
     from lenet_lab.tracking import open_store
+    from lenet_lab.tracking.store import public
 
     store = open_store(chosen.store, create=False)
     if store.uri.startswith("http"):
-        raise LabError(f"ui: the store is a server already; open {store.uri} in a browser")
+        raise LabError(f"ui: the store is a server already; open {public(store.uri)} in a browser")
     _check_port(chosen.host, chosen.port)
     names = ["localhost", "127.0.0.1", *chosen.allow_host]
     hosts = ",".join(f"{name}:{chosen.port}" for name in names)
     origins = ",".join(f"http://{name}:{chosen.port}" for name in names)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri, "--host", chosen.host]
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = store.uri  # a password in it is nobody's to see among the processes
+    command = [sys.executable, "-m", "mlflow", "server", "--host", chosen.host]
     command += [
         "--port",
         str(chosen.port),

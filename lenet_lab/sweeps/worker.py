@@ -30,6 +30,7 @@ def work_in_process(order: Order, pipe: Connection) -> None:
     from hydra.core.utils import run_job, setup_globals
 
     from lenet_lab.config.paths import prepare
+    from lenet_lab.provenance import redact_text
     from lenet_lab.sweeps import job
 
     prepare()
@@ -53,8 +54,8 @@ def work_in_process(order: Order, pipe: Connection) -> None:
         )
         outcome: Any = result.return_value
     except Exception as error:
-        traceback.print_exc()
-        outcome = {"state": "failed", "error": f"{type(error).__name__}: {error}".splitlines()[0]}
+        print(redact_text(traceback.format_exc()), file=sys.stderr)
+        outcome = {"state": "failed", "error": redact_text(f"{type(error).__name__}: {error}".splitlines()[0])}
     pipe.send(("end", outcome))
     pipe.close()
 

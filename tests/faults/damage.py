@@ -7,10 +7,12 @@ import os
 import random
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from tests.conftest import find_mnist
 from tests.faults.harness import Life, Tally, complete, fault, fresh, one_whole_run, reference, rows
+from tests.faults.kills import wait_for
 
 
 def hurt(path: Path, draw: random.Random) -> tuple[str, Callable[[], None]]:
@@ -48,7 +50,7 @@ def refuses(act: Callable[[], object], error: type[Exception], names: str) -> li
     return ["not noticed"]
 
 
-@fault("damage: checkpoints", "100% detected, the generation before is used", 15)
+@fault("damage: checkpoints", "100% detected, the generation before is used", 15, 400)
 def checkpoints(tally: Tally, rounds: int, draw: random.Random) -> None:
     """Flips and cuts in the newest checkpoint or in its digest."""
     from lenet_lab.engines.checkpoints import DamagedCheckpoint, VerifiedCheckpointIO, digest_path, newest_valid
@@ -71,7 +73,7 @@ def checkpoints(tally: Tally, rounds: int, draw: random.Random) -> None:
         tally.count(complete(Life(folder)) + one_whole_run(folder / "mlflow.db", reference(())[0]))
 
 
-@fault("damage: data files", "100% detected, or what is read is the same to the bit", 15)
+@fault("damage: data files", "100% detected, or what is read is the same to the bit", 15, 400)
 def data(tally: Tally, rounds: int, draw: random.Random) -> None:
     """MNIST's files, plain and packed; needs them in LENET_LAB_DATA or in ../shared/data."""
     from lenet_lab.data.sources import SOURCES
@@ -103,29 +105,79 @@ def data(tally: Tally, rounds: int, draw: random.Random) -> None:
             tally.count([f"{name}: {what}: {problem}" for problem in problems], lost=len(problems))
 
 
-@fault("damage: artifacts", "100% detected", 10)
+@fault("damage: artifacts", "100% detected", 10, 300)
 def artifacts(tally: Tally, rounds: int, draw: random.Random) -> None:
-    """What a run left, when it is read back."""
+    """What a run left, its network among it, and the list of cells that a sweep left, when they are read back."""
     from lenet_lab.records import LabError
     from lenet_lab.tracking import open_store
     from lenet_lab.tracking.artifacts import read_artifact
+    from lenet_lab.tracking.parents import open_parent
 
     with fresh() as folder:
-        tally.count(complete(Life(folder)))
+        tally.count(complete(Life(folder, ("tracking.artifacts=full",))))
         (row,) = rows(folder / "mlflow.db")
         store = open_store(f"sqlite:///{folder}/mlflow.db", create=False)
-        files = sorted(path for path in row.artifacts.rglob("*") if path.is_file())
+        parent = open_parent(store, "ab" * 32, "a sweep", [{"key": "k", "arm": "a", "name": "n", "overrides": []}])
+        roots = {row.run_id: row.artifacts, parent: row.artifacts.parents[1] / parent / "artifacts"}
+        files = [(run, path) for run, root in roots.items() for path in sorted(root.rglob("*")) if path.is_file()]
+        assert any(path.name == "cells.json" for _, path in files)
+        assert any(path.suffix == ".pt2" for _, path in files)
         for index in range(rounds):
-            path = files[index % len(files)]
-            name = path.relative_to(row.artifacts).as_posix()
+            run, path = files[index % len(files)]
+            name = path.relative_to(roots[run]).as_posix()
             what, mend = hurt(path, draw)
-            problems = refuses(lambda name=name: read_artifact(store, row.run_id, name), LabError, name)
+            problems = refuses(lambda run=run, name=name: read_artifact(store, run, name), LabError, name)
             mend()
-            assert read_artifact(store, row.run_id, name) == path.read_bytes()
+            assert read_artifact(store, run, name) == path.read_bytes()
             tally.count([f"{name}: {what}: {problem}" for problem in problems], lost=len(problems))
 
 
-@fault("damage: exports", "100% detected, before anything is written", 10)
+@fault("damage: spools", "100% detected or sent again; nothing is delivered that was not written", 10, 300)
+def spools(tally: Tally, rounds: int, draw: random.Random) -> None:
+    """What a run that was killed while its store was locked had still to deliver; two runs are gone on with."""
+    import sqlite3
+
+    from lenet_lab.tracking.spool import DamagedSpool, acknowledged, events, points
+
+    with fresh() as folder:
+        life = Life(folder, pause=0.4)
+        life.until("epoch", times=1)
+        (path,) = (folder / "mlflow.lab" / "spool").glob("*.jsonl")
+        wait_for(lambda: acknowledged(path) > 0)
+        with closing(sqlite3.connect(folder / "mlflow.db", timeout=60, isolation_level=None)) as base:
+            base.execute("BEGIN EXCLUSIVE")
+            life.until("epoch", times=5)
+            life.kill()
+            life.end()
+            base.execute("ROLLBACK")
+        upto, written = acknowledged(path), [event for event, _ in events(path, 0)]
+        assert 0 < upto < path.stat().st_size
+        pending = [event for event, _ in events(path, upto)]
+        for index in range(rounds):
+            victim = path if index % 4 else path.with_suffix(".ack")
+            what, mend = hurt(victim, draw)
+            try:
+                points(path)
+                found = [event for event, _ in events(path, acknowledged(path))]
+                behind = pending if acknowledged(path) == upto else written
+                # what stands at the end without its end of line is what a crash leaves: said again by the next life
+                problems = ["something else would be delivered"] * (found != behind[: len(found)])
+            except DamagedSpool as refusal:
+                problems = ["refused without its name"] * (path.name not in str(refusal))
+            mend()
+            tally.count([f"{victim.name}: {what}: {problem}" for problem in problems], lost=len(problems))
+        for last in (False, True):
+            flip(path, path.stat().st_size // 2, 0)
+            again = Life(folder, pause=0.3)
+            if last:
+                tally.count(complete(again) + one_whole_run(folder / "mlflow.db", reference(())[0]))
+            else:
+                again.until("epoch", times=1)
+                again.kill()
+                again.end()
+
+
+@fault("damage: exports", "100% detected, before anything is written", 10, 300)
 def exports(tally: Tally, rounds: int, draw: random.Random) -> None:
     """A file of runs with their artifacts, read for a report or imported."""
     from lenet_lab.records import LabError

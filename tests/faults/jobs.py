@@ -122,7 +122,7 @@ def killed_and_locked(tally: Tally, rounds: int, draw: random.Random) -> None:
             "    os.kill(os.getpid(), 9)"
         )
         process = command(folder, *SWEEP, "seed=1,2", "sweep.workers=2", hook=SITE + wait)
-        wait_for(lambda: len([r for r in rows(folder / "mlflow.db") if "lenet.owner" in r.tags]) == 2)
+        wait_for(lambda: len([r for r in rows(folder / "mlflow.db") if "lenet.arm" in r.tags]) == 2)
         with closing(sqlite3.connect(folder / "mlflow.db", timeout=60, isolation_level=None)) as base:
             base.execute("BEGIN EXCLUSIVE")
             (folder / "go").touch()

@@ -60,9 +60,10 @@ def kill_run(tally: Tally, rounds: int, draw: random.Random) -> None:
             problems += complete(life)
             if not problems:
                 problems += one_whole_run(folder / "mlflow.db", print_)
+                tally.add("resumed, with identical weights", bool(not problems and life.epochs and life.epochs[0] > 1))
                 problems += ["more than one run"] * (len(rows(folder / "mlflow.db")) > 1)
             again = epochs_again(lives)
-            tally.most("epochs again", again)
+            tally.most("most epochs again", again)
             problems += [f"{again} epochs trained again"] * (again > 1)
             tally.count(problems, lost, life.ended - life.started)
 

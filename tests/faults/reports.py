@@ -79,7 +79,7 @@ def write(out: str, name: str, pipe: Any) -> None:
             fill(folder, {part: content[part]})
             time.sleep(0.02 if pipe is not None else 0.0)
 
-    writing.render, writing._fill = lambda facts: rendered, slowly
+    writing.render, writing._fill = lambda facts, images=None: rendered, slowly
     module(facts, out)
 
 

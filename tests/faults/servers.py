@@ -125,7 +125,7 @@ def outage(tally: Tally, rounds: int, draw: random.Random) -> None:
             server.start()
             problems = complete(life)
             worst = max(entry[2] for entry in life.said if entry[0] == "call")
-            tally.most("epochs trained meanwhile", during)
+            tally.most("most epochs trained meanwhile", during)
             problems += [f"a call took {worst:.2f} s"] * (worst > 1.0) + ["training stood still"] * (during < 15)
             tally.count(problems + one_counts(server), seconds=worst)
 

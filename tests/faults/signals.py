@@ -50,7 +50,7 @@ def one_signal(tally: Tally, rounds: int, draw: random.Random) -> None:
             if not ended and status not in (128 + number, -number):
                 problems.append(f"status {status} after {signal.Signals(number).name}: {life.text()[-300:]}")
             if not ended and began and states != ["stopped"]:
-                problems.append(f"seen as {states}")
+                problems.append(f"seen as {states}: {life.said[-1]} {life.text()[-300:]}")
             tally.add("before the run began" if not began else "after it was complete" if ended else "while it trained")
             lost = missing(acknowledged(folder), folder / "mlflow.db")
             problems += complete(Life(folder, words))
@@ -78,25 +78,26 @@ def signal_and_lock(tally: Tally, rounds: int, draw: random.Random) -> None:
             tally.count(problems + one_whole_run(folder / "mlflow.db"), seconds=took)
 
 
-@fault("SIGINT of a sweep, once and twice", "130; once in order and resumable, twice at once", share=0.1, most=5)
+@fault("SIGINT, SIGTERM of a sweep", "130, 143 within 10 s; once in order and resumable, twice at once", 0.1, 5)
 def sweep_signals(tally: Tally, rounds: int, draw: random.Random) -> None:
     """To the parent alone and to the whole group, as a terminal does."""
     words = (*SWEEP, "seed=0,1,2", "epochs=60")
     for index in range(2 * rounds):
         with fresh() as folder:
             twice, group = index % 2 == 1, draw.random() < 0.5
+            number = draw.choice((signal.SIGINT, signal.SIGTERM))
             process = command(folder, *words)
             wait_for(lambda folder=folder: any("lenet.owner" in row.tags for row in rows(folder / "mlflow.db")))
             time.sleep(draw.uniform(0.0, 2.0))
             sent = time.monotonic()
             send = os.killpg if group else os.kill
-            send(process.pid, signal.SIGINT)
+            send(process.pid, number)
             if twice:
                 time.sleep(draw.uniform(0.05, 0.3))
-                send(process.pid, signal.SIGINT)
+                send(process.pid, number)
             status, out = finish(process)
             took = time.monotonic() - sent
-            problems = [f"status {status}: {out[-400:]}"] * (status != 130)
+            problems = [f"status {status}: {out[-400:]}"] * (status != 128 + number)
             problems += [f"{took:.1f} s to the exit"] * (took > BAR_S)
             states = set(seen(folder))
             problems += [f"seen as {states}"] * (not twice and states != {"stopped"})

@@ -56,7 +56,7 @@ def locked_store(tally: Tally, rounds: int, draw: random.Random) -> None:
                 during = len(life.times("epoch")) - before
             problems = complete(life)
             worst = max(entry[2] for entry in life.said if entry[0] == "call")
-            tally.most("epochs trained meanwhile", during)
+            tally.most("most epochs trained meanwhile", during)
             problems += [f"a call took {worst:.2f} s"] * (worst > 1.0) + ["training stood still"] * (during < 8)
             tally.count(problems + one_whole_run(folder / "mlflow.db", print_), seconds=worst)
 
@@ -231,3 +231,33 @@ def no_right(tally: Tally, rounds: int, draw: random.Random) -> None:
         problems = [f"multirun: status {status}: {out[-500:]}"] * (status in (0, -9))
         problems += [f"multirun: a traceback is shown: {out[-800:]}"] * ("Traceback" in out)
         tally.count(problems)
+
+
+@fault("TMPDIR full, read-only, or missing", "not needed, or said so in one line; nothing half done", 0.1, 1)
+def no_room(tally: Tally, rounds: int, draw: random.Random) -> None:
+    """On another file system, which has no room, or none at all; all artifacts are written."""
+    for kind in ("full", "small", "read-only", "missing"):
+        with fresh() as folder:
+            other = folder / "tmp"
+            other.mkdir()
+            with small_disk(other, 1) as mounted:
+                if kind == "full" and mounted:
+                    fill(other / "filler", leave=0)
+                elif kind == "read-only":
+                    other.chmod(0o555)
+                elif kind == "missing" and not mounted:
+                    other.rmdir()
+                env = {"TMPDIR": str(other / "none" if kind == "missing" else other)}
+                life = Life(folder, ("epochs=2", "tracking.artifacts=full"), hooks=[("obey",)], env=env)
+                status = life.end()
+                said = life.refusal or life.outcome.get("error") or ""
+                counting = [row for row in rows(folder / "mlflow.db") if row.counts]
+                problems = [f"{kind}: no clear line: {said!r} {life.text()[-300:]}"] * (
+                    status != 0 and (not said or "\n" in said)
+                )
+                problems += [f"{kind}: status 0, and it does not count"] * (status == 0 and len(counting) != 1)
+                problems += [f"{kind}: a failed run counts"] * (status != 0 and bool(counting))
+                tally.add("trained to its end", status == 0)
+            other.chmod(0o755)
+            problems += complete(Life(folder, ("epochs=2", "tracking.artifacts=full")))
+            tally.count(problems + one_whole_run(folder / "mlflow.db"))
