@@ -123,7 +123,8 @@ def select(arms: Mapping[str, Params], text: str) -> str:
         known = sorted({f"{key}={params[key]}" for params in arms.values() for key in keys if key in params})
         raise LabError(f"{text!r}: selects no arm; there are: {', '.join(known[:12]) or 'none'}")
     names = sorted({key for arm in found for key in arms[arm]} - {"seed"})
-    telling = [key for key in names if len({arms[arm].get(key) for arm in found}) > 1]
+    differ = [key for key in names if len({arms[arm].get(key) for arm in found}) > 1]
+    telling = [key for key in differ if key.partition(".")[0] not in differ or "." not in key]
     raise LabError(f"{text!r}: selects {len(found)} arms; say also {', '.join(telling[:6]) or 'which'}")
 
 

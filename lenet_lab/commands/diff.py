@@ -137,7 +137,9 @@ def _spread(values: dict[int | None, float], places: int) -> str:
     if not numbers:
         return "-"
     text = f"{mean(numbers):,.{places}f}"
-    return f"{text} ± {sample_sd(numbers):,.{places}f} (n={len(numbers)})" if len(numbers) > 1 else text
+    if len(set(numbers)) == 1:
+        return text if len(numbers) == 1 else f"{text} (all {len(numbers)})"
+    return f"{text} ± {sample_sd(numbers):,.{places}f} (n={len(numbers)})"
 
 
 def _gap(one: dict[int | None, float], other: dict[int | None, float], places: int) -> str:
@@ -150,6 +152,8 @@ def _gap(one: dict[int | None, float], other: dict[int | None, float], places: i
     gaps = [gap for gap in gaps if math.isfinite(gap)]
     if len(gaps) < 2:
         return "no two seeds in common"
+    if len(set(gaps)) == 1:
+        return f"{gaps[0]:+,.{places}f}"
     low, high = t_interval(gaps)
     return f"{mean(gaps):+,.{places}f}, 95% {low:+,.{places}f} to {high:+,.{places}f} (paired, n={len(gaps)})"
 
