@@ -7,9 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
+import torch
 from annotated_types import Ge
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
+from lenet_lab.blocks.init import Drawn, Fans, Generators, Initialization
 from lenet_lab.blocks.rows import row
 
 
@@ -52,3 +55,33 @@ class StridedConvolution(Pooling):
 
     def build(self, channels: int) -> nn.Module:
         return nn.Conv2d(channels, channels, self.kernel, stride=2, padding=(self.kernel - 1) // 2)
+
+
+class Sum2x2(nn.Module, Drawn):
+    """The sum of each 2x2 window times one coefficient a map, plus one bias a map (LeCun et al. 1998, section II.B).
+
+    `weight` and `bias` have the shape (C,). The squash after it is a layer of its own.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        summed = functional.avg_pool2d(x, 2, divisor_override=1)
+        return torch.addcmul(self.bias.view(-1, 1, 1), summed, self.weight.view(-1, 1, 1))
+
+    def draw(self, init: Initialization, generators: Generators) -> None:
+        """A unit has four inputs, which share the coefficient."""
+        weight, fans = self.weight.data.view(-1, 1), Fans(4, 1)
+        init.fill_weight(weight, generators("weight"), fans)
+        init.fill_bias(self.bias.data, weight, generators("bias"), fans)
+
+
+@dataclass(frozen=True)
+class Subsample(Pooling):
+    """The trainable subsampling of LeNet-5 (LeCun et al. 1998): two parameters a map."""
+
+    def build(self, channels: int) -> nn.Module:
+        return Sum2x2(channels)
