@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 import types
 from dataclasses import fields
 from pathlib import Path
@@ -106,7 +107,8 @@ def _group(folder: Path, group: str, default: str) -> str:
     for file in files:
         text = file.read_text()
         mark = " (default)" if file.stem == default else ""
-        options.append(f"| `{file.stem}`{mark} | {_first(text)} |")
+        options.append(f"| `{file.stem}`{mark} | {_first(text)}{_brings(group, text)} |")
+        text = own_part(group, text)
         target = yaml.safe_load(text).get("_target_")
         cls = DEFAULTS[group] if target is None else _target(group, target)
         hints = get_type_hints(cls, include_extras=True)
@@ -128,6 +130,29 @@ def _group(folder: Path, group: str, default: str) -> str:
         rows.append((f"{group}.{key}", shown, may, _notes(notes)))
     text = f"## {group}\n\n{ABOUT[group]}\n\n| option | what |\n|:--|:--|\n" + "\n".join(options) + "\n"
     return text + ("\n" + _table(rows) if rows else "")
+
+
+def own_part(group: str, text: str) -> str:
+    """What an option's file sets of its own group: all of it, or the block of the group's name in a global one."""
+    if "@package _global_" not in text:
+        return text
+    block = re.search(rf"^{group}:\n((?: +.*\n|\n)+)", text, re.MULTILINE)
+    assert block is not None
+    return textwrap.dedent(block[1])
+
+
+def _brings(group: str, text: str) -> str:
+    """What a global file sets beside its own group, as overrides."""
+    if "@package _global_" not in text:
+        return ""
+    node = yaml.safe_load(text)
+    pairs = [pair for entry in node.pop("defaults", []) for pair in entry.items() if isinstance(entry, dict)]
+    words = [f"{key.removeprefix('override /')}={option}" for key, option in pairs]
+    for key, value in node.items():
+        if key != group:
+            inner = value.items() if isinstance(value, dict) else [(None, value)]
+            words += [f"{key}.{k}={_shown(v)}" if k else f"{key}={_shown(v)}" for k, v in inner]
+    return f" Brings {', '.join(f'`{word}`' for word in words)}."
 
 
 def _notes(notes: dict[str, list[str]]) -> str:

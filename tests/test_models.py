@@ -40,7 +40,10 @@ BASELINE = Parts(
 
 def option(group, name):
     """An option's file as the object that it stands for, every key checked."""
-    node = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
+    text = (CONF / group / f"{name}.yaml").read_text()
+    node = yaml.safe_load(text)
+    if "@package _global_" in text:
+        node = node[group]
     module, _, cls = node.pop("_target_", "").rpartition(".")
     kind = getattr(importlib.import_module(module), cls) if module else DEFAULTS[group]
     assert issubclass(kind, BASES[group])

@@ -78,6 +78,7 @@ class SingleNetwork(pl.LightningModule):
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
         data: Any = self.trainer.datamodule.train  # type: ignore[attr-defined]
         seed = derive(self.recipe.seed, "curvature", self.current_epoch)
+        self._set_lr(optimizer, self.trainer.global_step)
         self.history.update(
             self.recipe.optimizer.before_epoch(
                 optimizer, self.net, self.recipe.objective, data.images, data.labels, seed

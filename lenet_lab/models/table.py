@@ -9,6 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lenet_lab.blocks.head import Distances
+from lenet_lab.blocks.pool import Sum2x2
+from lenet_lab.models.partial import PartialConv2d
+
 
 @dataclass(frozen=True)
 class LayerRow:
@@ -79,6 +83,19 @@ def _row(name: str, module: nn.Module, shape: tuple[int, ...]) -> LayerRow:
     elif isinstance(module, nn.Linear):
         formula = _weighted(str(module.in_features), module.bias, module.out_features)
         connections, macs = parameters, module.weight.numel()
+    elif isinstance(module, PartialConv2d):
+        height = width = module.kernel
+        kind = f"{kind} {height}x{width}"
+        formula = f"{len(module.index)}*{height}*{width} + {len(module.bias)}"
+        connections = math.prod(shape[1:]) * parameters
+        macs = math.prod(shape[1:]) * module.weight.numel()
+    elif isinstance(module, Sum2x2):
+        kind, formula = f"{kind} trainable", f"2*{shape[0]}"
+        connections, macs = math.prod(shape) * 5, math.prod(shape)
+    elif isinstance(module, Distances):
+        kind = f"{kind} {module.extra_repr()}".rstrip()
+        formula = "*".join(map(str, module.weight.shape)) if parameters else ""
+        connections = macs = module.weight.numel()
     elif isinstance(module, nn.AvgPool2d | nn.MaxPool2d):
         side = module.kernel_size
         window = side**2 if isinstance(side, int) else math.prod(side)

@@ -66,6 +66,23 @@ class MultiStep(Schedule):
 
 
 @dataclass(frozen=True)
+class Stairs(Schedule):
+    """`factors[i]` after `milestones[i - 1]` epochs; the first from the start."""
+
+    milestones: tuple[Epochs, ...]
+    factors: tuple[Annotated[float, Gt(0)], ...]
+
+    def __post_init__(self) -> None:
+        MultiStep(self.milestones)
+        if len(self.factors) != len(self.milestones) + 1:
+            shown = list(self.factors)
+            raise LabError(f"schedule.factors={shown}: must be one more than the milestones; allowed: one a stair")
+
+    def factor(self, step: int, steps_per_epoch: int, epochs: int) -> float:
+        return self.factors[sum(step // steps_per_epoch >= m for m in self.milestones)]
+
+
+@dataclass(frozen=True)
 class Cosine(Schedule):
     """Half a cosine over all updates, from 1 to `final` (torch's CosineAnnealingLR stepped each update)."""
 
