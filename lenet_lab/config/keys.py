@@ -14,7 +14,7 @@ NOT_IN_KEY = {
     "study": True,
     "sweep": True,
     "tracking": True,
-    "data": ("root", "download"),
+    "data": ("root", "download", "train", "test"),
     "trainer": ("accelerator", "threads", "devices", "nodes"),
 }
 
