@@ -20,6 +20,16 @@ from lenet_lab.records import LabError
 class SweepCallback(Callback):
     """Checks every cell and opens the parent before the first job; says what happened after the last."""
 
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Hydra's hook, before it writes anything of a single run."""
+        from lenet_lab.config.secrets import refuse_secrets
+
+        try:
+            refuse_secrets(config)
+        except LabError as error:
+            print(f"lenet_lab: {error}", file=sys.stderr)
+            sys.exit(2)
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Hydra's hook. It swallows exceptions of callbacks, so a refusal leaves as SystemExit."""
         try:
@@ -45,12 +55,14 @@ class SweepCallback(Callback):
 
 def _begin(config: DictConfig) -> None:
     from lenet_lab.cell import load
+    from lenet_lab.config.secrets import refuse_secrets
     from lenet_lab.sweeps.forks import warm_up
     from lenet_lab.sweeps.others import check, fit
     from lenet_lab.sweeps.plan import cells_of, make_plan, set_current, study
     from lenet_lab.tracking import bury, deliver_pending, open_store
     from lenet_lab.tracking.parents import open_parent
 
+    refuse_secrets(config)
     check(config)
     warm_up(config)
     cells = cells_of(config)

@@ -126,6 +126,8 @@ class TrackedRun:
         tags = {"lenet.sha256": digests, "lenet.state": state, "lenet.ended_by": self.token}
         try:
             self._put({"tags": tags, "status": STATUS[state], "end": int(time.time() * 1000)}, sync=True)
+            if state == "stopped" and self._courier.ident is None:  # while it was about to begin
+                self._courier.start()
             arrived = self._courier.flush(timeout, self.hurry)
         finally:
             self._courier.stop()

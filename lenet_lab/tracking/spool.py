@@ -3,8 +3,8 @@
 One append-only file a run, a line an event: its CRC-32 and its JSON; `<file>.ack` holds how far the store has it. A
 line may arrive twice (a crash between delivery and acknowledgement) and counts once: a metric point is its key, step,
 value and time, a tag its key, an artifact its path. So training never waits for the store, and the last line can say
-that all before it is there. A line that a crash has cut has no end, and was never acknowledged; any other line whose sum
-does not hold is damage, and nothing of that file is believed: the run is gone on with from its checkpoint.
+that all before it is there. A line that a crash has cut has no end, and was never acknowledged; any other line whose
+sum does not hold is damage, and nothing of that file is believed: the run is gone on with from its checkpoint.
 """
 
 from __future__ import annotations
