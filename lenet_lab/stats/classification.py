@@ -43,6 +43,24 @@ def calibration_error(scores: NDArray[np.float32], labels: NDArray[np.int64], bi
     return float(gaps.sum() / len(labels))
 
 
+def surest_mistakes(
+    scores: NDArray[np.float32], predicted: NDArray[np.int64], labels: NDArray[np.int64], count: int
+) -> NDArray[np.int64]:
+    """Rows of up to `count` wrong answers, those with the most confidence (the score of the answer given) first."""
+    wrong = np.flatnonzero(predicted != labels)
+    return wrong[np.argsort(-scores[wrong, predicted[wrong]], kind="stable")][:count]
+
+
+def most_confusing(
+    scores: NDArray[np.float32], predicted: NDArray[np.int64], labels: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """One row for each class that there is, in their order: its surest mistake or, without any, its least sure right
+    answer; of equals the first."""
+    confidence, right = scores[np.arange(len(labels)), predicted], predicted == labels
+    ranked = np.lexsort((np.where(right, confidence, -confidence), right, labels))
+    return ranked[np.unique(labels[ranked], return_index=True)[1]]
+
+
 def summary(
     scores: NDArray[np.float32],
     losses: NDArray[np.float32],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -17,12 +16,12 @@ class Interval(NamedTuple):
 
 
 def mean(values: Sequence[float]) -> float:
-    """Arithmetic mean, rounded once (so that it does not depend on the order).
+    """Arithmetic mean of an exact sum (so that it does not depend on the order); of equal values, that value.
 
     Raises ValueError for no values or one that is not finite.
     """
     _check(values, 1)
-    return float(statistics.mean(values))
+    return float(values[0]) if _equal(values) else math.fsum(values) / len(values)
 
 
 def sample_sd(values: Sequence[float]) -> float:
@@ -31,7 +30,10 @@ def sample_sd(values: Sequence[float]) -> float:
     Raises ValueError for fewer than two values or one that is not finite.
     """
     _check(values, 2)
-    return float(statistics.stdev(values))
+    if _equal(values):
+        return 0.0
+    centre = mean(values)
+    return math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1))
 
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
@@ -42,8 +44,12 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """
     if not 0 < level < 1:
         raise ValueError(f"level={level}: a number between 0 and 1, both excluded")
-    centre = mean(values)
-    half = _t_quantile(len(values) - 1, (1 + level) / 2) * sample_sd(values) / math.sqrt(len(values))
+    return around(mean(values), sample_sd(values), len(values), level)
+
+
+def around(centre: float, sd: float, n: int, level: float) -> Interval:
+    """The t interval of n values with this mean and sample standard deviation."""
+    half = t_quantile(n - 1, (1 + level) / 2) * sd / math.sqrt(n)
     return Interval(centre - half, centre + half)
 
 
@@ -61,11 +67,15 @@ def binomial_se(share: float, n: int) -> float:
 
 
 @lru_cache
-def _t_quantile(df: int, p: float) -> float:
-    # scipy.stats would serve too, but costs a second to import.
+def t_quantile(df: int, p: float) -> float:
+    """The value that Student's t with df degrees of freedom does not pass with chance p."""
     from scipy.special import stdtrit
 
     return float(stdtrit(df, p))
+
+
+def _equal(values: Sequence[float]) -> bool:
+    return min(values) == max(values)
 
 
 def _check(values: Sequence[float], least: int) -> None:

@@ -18,9 +18,10 @@ def holm(ps: Sequence[float | None]) -> tuple[float | None, ...]:
     for p in ps:
         if p is not None and not 0 <= p <= 1:
             raise ValueError(f"p={p}: a number from 0 to 1")
-    if all(p is None for p in ps):
-        return (None,) * len(ps)
-    from statsmodels.stats.multitest import multipletests
-
-    adjusted = multipletests([1.0 if p is None else p for p in ps], method="holm")[1]
-    return tuple(None if p is None else float(new) for p, new in zip(ps, adjusted, strict=True))
+    known = sorted((p, i) for i, p in enumerate(ps) if p is not None)
+    adjusted: list[float | None] = [None] * len(ps)
+    largest = 0.0
+    for rank, (p, i) in enumerate(known):
+        largest = max(largest, min(1.0, (len(ps) - rank) * p))
+        adjusted[i] = largest
+    return tuple(adjusted)

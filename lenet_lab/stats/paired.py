@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet_lab.stats.intervals import Interval, mean, sample_sd, t_interval
+from lenet_lab.stats.intervals import Interval, around, mean, sample_sd
 
 EXACT_UP_TO = 30  # seeds: two lists of 2^15 sums
 _DRAWS, _PARTS = 99_999, 9
@@ -57,17 +57,18 @@ def compare(a: Mapping[int, float], b: Mapping[int, float], level: float = 0.95)
     n = len(differences)
     attainable = 2 / 2**n
     enough = attainable <= 1 - level + ROUNDING
+    centre = mean(differences)
     sd = sample_sd(differences) if n > 1 else None
-    t = mean(differences) / (sd / math.sqrt(n)) if sd else None
+    t = centre / (sd / math.sqrt(n)) if sd else None
     return Comparison(
         n=n,
-        mean=mean(differences),
+        mean=centre,
         sd=sd,
-        interval=t_interval(differences, level) if sd else None,
+        interval=around(centre, sd, n, level) if sd else None,
         t_p=None if t is None else 2 * t_tail(abs(t), n - 1),
         sign_flip_p=sign_flip_p(differences) if enough else None,
         attainable=attainable,
-        effect=hedges(n - 1) * mean(differences) / sd if sd and n > 2 else None,
+        effect=hedges(n - 1) * centre / sd if sd and n > 2 else None,
         improvement=sum((d > 0) + (d == 0) / 2 for d in differences) / n,
         enough=enough,
     )
