@@ -9,7 +9,8 @@ import pytest
 from report_study import run, study
 from scipy import stats as reference
 
-from lenet_lab.report import build
+from lenet_lab.records import LabError
+from lenet_lab.report import Question, build
 from lenet_lab.report.labels import labels, printable, settings, web_link
 from lenet_lab.report.words import summary, timing_note, warnings
 
@@ -139,7 +140,7 @@ def test_what_a_run_lacks_or_has_as_nan_is_missing():
 @pytest.mark.parametrize(
     ("over", "words"),
     [
-        ({"tags": {"lenet.data_digest": "d2", "lenet.code": "c1"}}, "data sets or splits"),
+        ({"params": {"pool": "max", "norm": "gn", "epochs": "5", "data.split_seed": "1"}}, "validation splits"),
         ({"tags": {"lenet.data_digest": "d1", "lenet.code": "c2"}}, "code versions"),
         ({"params": {"pool": "max", "norm": "gn", "epochs": "7"}}, "training budgets"),
     ],
@@ -150,6 +151,23 @@ def test_mixing_what_should_be_alike_is_said(over, words):
     [found] = warnings(build(changed(records, "max-gn-2", **over), curves))
     assert words in found
     assert "17 runs" in found
+
+
+@pytest.mark.parametrize(
+    "over",
+    [
+        {"tags": {"lenet.data_digest": "d2", "lenet.code": "c1"}},
+        {"params": {"pool": "max", "norm": "gn", "epochs": "5", "data.draw_seed": "7"}},
+    ],
+)
+def test_runs_of_different_test_sets_are_refused_unless_asked_for(over):
+    records, curves = study()
+    records = changed(records, "max-gn-2", **over)
+    with pytest.raises(LabError, match="2 different test sets") as refusal:
+        build(records, curves)
+    assert "\n" not in str(refusal.value)
+    found = warnings(build(records, curves, Question(mixed=True)))
+    assert any("are mixed" in line and "17 runs" in line for line in found)
 
 
 def test_the_summary_says_what_n_allows():

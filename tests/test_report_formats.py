@@ -12,15 +12,17 @@ import pytest
 from markdown_it import MarkdownIt
 from report_study import run, study
 
-from lenet_lab.report import build
+from lenet_lab.report import Question, build
 from lenet_lab.report import csv as as_csv
-from lenet_lab.report.figures import MOST_CURVES
+from lenet_lab.report.facts import MOST_CURVES
 from lenet_lab.report.figures import render as as_figures
 from lenet_lab.report.html import render as as_html
 from lenet_lab.report.markdown import escape
 from lenet_lab.report.markdown import render as as_markdown
 from lenet_lab.report.write import render
 
+ASKED = Question(defaults={"pool": "avg", "norm": "none"})
+DRAWN = ("differences", "learning_curves", "interactions", "pareto")
 HOSTILE = [
     "<script>alert(1)</script>",
     "</title></style><img src=x onerror=alert(2)>",
@@ -45,7 +47,7 @@ HOSTILE = [
 
 @pytest.fixture(scope="module")
 def clean():
-    return build(*study())
+    return build(*study(), ASKED)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ def hostile():
         metrics = {**row.metrics, text: 1.0}
         records.append(dataclasses.replace(row, metrics=metrics))
         curves[row.run_id] = {"val/acc": ((1, 0.9), (2, 0.95))}
-    return build(records, curves)
+    return build(records, curves, Question(title=HOSTILE[1], mixed=True))
 
 
 @pytest.fixture(scope="module")
@@ -89,20 +91,21 @@ class Page(HTMLParser):
 
 def test_the_same_runs_give_the_same_bytes_in_any_order():
     records, curves = study()
-    expected = render(build(records, curves))
+    expected = render(build(records, curves, ASKED))
+    drawn = {f"figures/{name}.{kind}" for name in ("accuracy", *DRAWN) for kind in ("svg", "png")}
     assert set(expected) == {
-        ".lenet_lab_report", "report.md", "report.html", "arms.csv", "runs.csv", "figures/accuracy.svg",
-        "figures/accuracy.png", "figures/learning_curves.svg", "figures/learning_curves.png",
+        ".lenet_lab_report", "report.md", "report.html", "report.tex", "arms.csv", "comparisons.csv", "effects.csv",
+        "runs.csv", "facts.json", *drawn,
     }  # fmt: skip
     random.Random(3).shuffle(records)
-    assert render(build(records, dict(reversed(curves.items())))) == expected
+    assert render(build(records, dict(reversed(curves.items())), ASKED)) == expected
 
 
 def test_a_changed_number_changes_every_table():
     records, curves = study()
-    before = render(build(records, curves))
+    before = render(build(records, curves, ASKED))
     records[0] = dataclasses.replace(records[0], metrics={**records[0].metrics, "test/acc": 0.5})
-    after = render(build(records, curves))
+    after = render(build(records, curves, ASKED))
     assert [name for name in before if before[name] == after[name] and "learning" not in name] == [".lenet_lab_report"]
 
 
@@ -121,16 +124,21 @@ def cells(rendered):
 
 
 def test_markdown_shows_the_arms(clean):
-    text = as_markdown(clean, ["accuracy"])
-    arms, common, runs = cells(text)
-    assert arms[0][:4] == ["Arm", "Runs (n)", "Test accuracy, %", "95% interval, %"]
-    assert [row[0] for row in arms[1:]] == [arm.label for arm in clean.arms]
+    text = as_markdown(clean)
+    arms, grid, compared, tests, effects, cost, common, *runs = cells(text)
+    assert arms[0][:5] == ["Arm", "Runs (n)", "Test accuracy, %", "95% interval", "May be the best"]
+    assert [row[0] for row in arms[1:]] == [f"{arm.short} {arm.label}" for arm in clean.arms]
     best = clean.arms[0].metrics["test/acc"]
     assert arms[1][1:3] == ["3", f"{100 * best.mean:.2f} ± {100 * best.sd:.2f}"]
-    assert arms[1][4:8] == ["113.0 ± 5.2", "0.0362 ± 0.0017", "99.47 ± 0.05", "41.0 ± 1.0"]
-    assert arms[1][9:] == ["44,426", "5"]
+    assert arms[1][4:] == ["yes", "113.0 ± 5.2", "0.0362 ± 0.0017", "99.47 ± 0.05"]
+    assert grid[0] == ["pool", "norm=none", "norm=bn", "norm=gn"]
+    assert [row[0] for row in grid[1:]] == ["pool=avg", "pool=max"]
+    assert grid[2][2] == f"{100 * best.mean:.2f} ± {100 * best.sd:.2f} *"
+    assert len(compared) == len(tests) + 2 == 6
+    assert len(effects) == 1 + 2 + 3 + 6
+    assert cost[1][1:] == ["44,470", "281,640", "41.0 ± 1.0", "6,501 ± 1", "5", "4.0 ± 0.0"]
     assert ["epochs", "5"] in common
-    assert len(runs) == 19
+    assert [len(table) for table in runs] == [4] * 6
     assert "](figures/accuracy.png)" in text
 
 
@@ -151,19 +159,12 @@ def test_hostile_markdown_has_no_markup_of_its_own(hostile):
     reader = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
     tokens = reader.parse(text)
     kinds = {token.type for token in tokens} | {c.type for t in tokens for c in t.children or ()}
-    assert not kinds & {
-        "html_block",
-        "html_inline",
-        "code_inline",
-        "fence",
-        "code_block",
-        "image",
-        "em",
-        "s_open",
-    }
+    assert not kinds & {"html_block", "html_inline", "code_inline", "fence", "code_block", "em", "s_open"}
+    images = [c.attrs["src"] for t in tokens for c in t.children or () if c.type == "image"]
+    assert all(source in ("figures/accuracy.png", "figures/learning_curves.png") for source in images)
     links = [c.attrs["href"] for t in tokens for c in t.children or () if c.type == "link_open"]
-    assert links
-    assert all(link.startswith("http://127.0.0.1/") for link in links)
+    assert any(link.startswith("http://127.0.0.1/") for link in links)
+    assert all(link.startswith(("http://127.0.0.1/", "#a", "figures/")) for link in links)
     assert all(c.isprintable() or c == "\n" for c in text)
     widths = [{len(row) for row in table} for table in cells(text)]
     assert [len(width) for width in widths] == [1] * len(widths)
@@ -181,9 +182,9 @@ def test_html_shows_the_arms_accessibly(clean, pictures):
     assert set(scopes) == {"col", "row"}
     assert ("html", "lang", "en") in page.attributes
     assert "caption" in page.tags
-    assert page.tags.count("figcaption") == page.tags.count("figure") == 2
+    assert page.tags.count("figcaption") == page.tags.count("figure") == 5
     labels = [value for tag, name, value in page.attributes if (tag, name) == ("svg", "aria-label")]
-    assert len(labels) == 2
+    assert len(labels) == 5
     assert len(page.ids) == len(set(page.ids))
     wanted = [value[1:] for _, name, value in page.attributes if name in ("href", "xlink:href") and value[0] == "#"]
     assert wanted
@@ -209,7 +210,7 @@ def test_html_asks_for_nothing_from_outside(clean, hostile, pictures):
 
 def test_hostile_html_has_no_elements_of_its_own(clean, hostile, pictures):
     page, plain = Page(as_html(hostile, pictures["hostile"])), Page(as_html(clean, pictures["clean"]))
-    assert set(page.tags) <= set(plain.tags) | {"section", "h2", "ul"}
+    assert set(page.tags) <= set(plain.tags) | {"section", "h2", "ul", "nav"}
     assert page.tags.count("script") == page.tags.count("style") == page.tags.count("title") == 1
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
     words = "".join(page.texts)
@@ -220,6 +221,9 @@ def test_hostile_html_has_no_elements_of_its_own(clean, hostile, pictures):
 
 def test_csv_holds_every_number_in_full(clean):
     rows = list(csv.DictReader(io.StringIO(as_csv.arms(clean))))
+    [first, *_] = csv.DictReader(io.StringIO(as_csv.comparisons(clean)))
+    assert float(first["mean"]) == clean.contrasts[0].mean
+    assert (first["label"], first["reading"]) == (clean.arms[0].label, "too few seeds")
     for row, arm in zip(rows, clean.arms, strict=True):
         assert (row["arm"], row["label"], row["n"], row["seeds"]) == (arm.arm, arm.label, "3", "0 1 2")
         assert dict(arm.settings) == {"pool": row["params.pool"], "norm": row["params.norm"]}
@@ -228,7 +232,7 @@ def test_csv_holds_every_number_in_full(clean):
     runs = list(csv.DictReader(io.StringIO(as_csv.runs(clean))))
     assert len(runs) == 18
     assert {row["counts"] for row in runs} == {"true"}
-    assert runs[0]["metrics.params/total"] == "44426.0"
+    assert runs[0]["metrics.params/total"] == "44470.0"
 
 
 def test_no_cell_is_a_formula(hostile):
@@ -252,8 +256,10 @@ def test_a_negative_number_stays_a_number():
 
 
 def test_figures_are_whole_pictures_with_plain_labels(clean, pictures):
+    assert {name[:-4] for name in pictures["clean"]} == {"accuracy", *DRAWN}
     for figures in pictures.values():
-        assert set(figures) == {f"{n}.{kind}" for n in ("accuracy", "learning_curves") for kind in ("svg", "png")}
+        assert {name[:-4] for name in figures if name.endswith(".svg")} == {name[:-4] for name in figures}
+        assert {"accuracy.svg", "learning_curves.png"} <= set(figures)
         for name, data in figures.items():
             if name.endswith(".png"):
                 assert data[:8] == b"\x89PNG\r\n\x1a\n"
@@ -281,6 +287,7 @@ def test_more_arms_than_a_picture_holds_are_said_to_be_left_out():
     curves = {row.run_id: {"val/acc": ((1, 0.5),)} for row in records}
     figures = as_figures(build(records, curves))
     assert f"the first {MOST_CURVES} of 50 arms" in figures["learning_curves.svg"].decode()
+    assert len(figures) == 4
     assert "the first 40 of 50 arms" in figures["accuracy.svg"].decode()
 
 

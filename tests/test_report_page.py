@@ -22,14 +22,14 @@ document.querySelector("iframe").addEventListener("load", (event) => {
   const frame = event.target.contentWindow, inside = event.target.contentDocument, seen = {};
   const all = (selector) => [...inside.querySelectorAll(selector)];
   const button = (name) => all(".arms th button").find((b) => b.textContent.startsWith(name));
-  const column = (i) => all(".arms tbody tr").map((row) => row.cells[i].textContent);
+  const column = (i) => all(".arms tbody tr").map((row) => row.cells[i].textContent.trim().replace(/^A\\d+\\s+/, ""));
   const sorted = (name, i) => {
     button(name).click();
     return [column(i), button(name).closest("th").getAttribute("aria-sort")];
   };
   seen.before = column(0);
-  seen.up = sorted("Test errors", 4);
-  seen.down = sorted("Test errors", 4);
+  seen.up = sorted("Test errors", 5);
+  seen.down = sorted("Test errors", 5);
   seen.names = sorted("Arm", 0);
   seen.marked = all(".arms th[aria-sort]").length;
   seen.title = inside.title;

@@ -1,22 +1,20 @@
-"""From tracked runs to the immutable tables that every renderer shows; the same runs give the same facts."""
+"""The immutable tables that every renderer shows."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
 
-from lenet_lab import stats
-from lenet_lab.records import Curves, RunRecord, order
-from lenet_lab.report.labels import Settings, labels, printable, settings, web_link
+from lenet_lab.report.labels import Settings
 
-LEVEL = 0.95
 COMPLETE, DIVERGED = "complete", "diverged"
 CURVES = ("val/acc", "train/loss", "val/loss")
 NOT_RECORDED = "not recorded"
-_METRICS = ("test/acc", "test/errors", "test/loss", "train_eval/acc", "params/total", "epochs", "test/n")
+# Learning curves are drawn, and kept, for so many arms: those with the best means.
+MOST_CURVES = 10
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,10 @@ class Arm:
     `metrics` has a `Spread` for each metric that any complete run has. `time/train_s` is taken over the runs
     that had the machine to themselves, and missing where there are none; `images_per_s` is taken over these,
     or over all runs where there are none (`timed_alone` is false then: a throughput, not to be compared).
+    `best`: whether it cannot be told from the best; None where the runs do not let one say.
     """
 
+    number: int
     arm: str
     label: str
     settings: Settings
@@ -62,11 +62,132 @@ class Arm:
     metrics: Mapping[str, Spread]
     timed_alone: bool
     curves: Mapping[str, Band]
+    best: bool | None = None
 
     @property
     def n(self) -> int:
         """Complete runs; diverged ones are counted beside."""
         return len(self.seeds)
+
+    @property
+    def short(self) -> str:
+        """`A3`: how the other tables and the figures name it."""
+        return f"A{self.number}"
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One arm compared with another, paired by seed; differences in the unit of the metric.
+
+    Attributes:
+        arm, base: numbers of the two arms; the difference is `arm` less `base`.
+        p, adjusted: of the exact sign-flip test, None where so few seeds cannot reach the level; and after Holm
+            over the family, None outside it.
+        attainable: the smallest p-value that a sign-flip test of so many pairs can give.
+        effect: Hedges' g of the differences.
+        improvement: the share of pairs of seeds in which `arm` is better, a tie counting half.
+        needed: seeds with which the difference seen (or hoped for by the study) would show with a power of 80%;
+            None where it shows, or cannot be said.
+        detectable: the difference that so many seeds show with that power.
+        reading: `better`, `worse`, `not told apart` or `too few seeds`.
+    """
+
+    arm: int
+    base: int
+    seeds: tuple[int, ...]
+    mean: float | None
+    sd: float | None
+    low: float | None
+    high: float | None
+    t_p: float | None
+    p: float | None
+    adjusted: float | None
+    attainable: float | None
+    effect: float | None
+    improvement: float | None
+    needed: int | None
+    detectable: float | None
+    reading: str
+
+    @property
+    def n(self) -> int:
+        return len(self.seeds)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A level of one factor, or a pair of levels of two, in a full grid; the other factors averaged over.
+
+    Attributes:
+        mean, mean_low, mean_high: the metric there, with its t interval over seeds.
+        effect, low, high: that less the grand mean (one factor), or less the sum of the two main effects (two).
+    """
+
+    factors: tuple[str, ...]
+    levels: tuple[str, ...]
+    mean: float
+    mean_low: float | None
+    mean_high: float | None
+    effect: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class JointTest:
+    """Whether a factor does anything, or two interact: p of Hotelling's test, and after Holm over these tests.
+
+    p is None where there are fewer seeds than `needs`, or the contrasts do not vary.
+    """
+
+    factors: tuple[str, ...]
+    df: int
+    p: float | None
+    adjusted: float | None
+    needs: int
+
+
+@dataclass(frozen=True)
+class Pivot:
+    """Arms laid out by factors: `cells[row][column]` is an arm's number, None where no arm has these values."""
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    row_values: tuple[tuple[str, ...], ...]
+    column_values: tuple[tuple[str, ...], ...]
+    cells: tuple[tuple[int | None, ...], ...]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """What the runs of an arm answered on the average: counts (true class, predicted class), mean over runs."""
+
+    arm: int
+    runs: int
+    mean: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A test image that many runs got wrong: its index, class, the commonest wrong answer, and how many did."""
+
+    index: int
+    label: int
+    answer: int
+    wrong: tuple[tuple[int, int, int], ...]
+    """For each arm looked at: its number, runs that were wrong, runs."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One seed of two arms compared by their answers (McNemar): images that only one of the two got right."""
+
+    arm: int
+    base: int
+    seed: int
+    only_arm: int
+    only_base: int
+    p: float
 
 
 @dataclass(frozen=True)
@@ -75,6 +196,7 @@ class Run:
 
     run_id: str
     name: str
+    arm: int | None
     label: str
     seed: int | None
     state: str
@@ -83,6 +205,8 @@ class Run:
     sweep: str
     timing: str
     data_digest: str
+    test_set: str
+    split: str
     code: str
     budget: str
     metrics: Mapping[str, float]
@@ -90,12 +214,29 @@ class Run:
 
 @dataclass(frozen=True)
 class Facts:
-    """The comparison. Arms come by falling mean test accuracy, runs by arm label, seed and id."""
+    """The comparison. Arms come from the best mean to the worst, runs by arm, seed and id."""
 
+    title: str
+    metric: str
+    level: float
     arms: tuple[Arm, ...]
+    base: int | None
+    contrasts: tuple[Contrast, ...]
+    family: int
+    effects: tuple[Effect, ...]
+    tests: tuple[JointTest, ...]
+    factors: tuple[str, ...]
+    pivot: Pivot | None
+    confusions: tuple[Confusion, ...]
+    mistakes: tuple[Mistake, ...]
+    answers: tuple[Answers, ...]
+    remarks: tuple[str, ...]
+    missing: int
     runs: tuple[Run, ...]
     common: Settings
     data_digests: tuple[tuple[str, int], ...]
+    test_sets: tuple[tuple[str, int], ...]
+    splits: tuple[tuple[str, int], ...]
     codes: tuple[tuple[str, int], ...]
     budgets: tuple[tuple[str, int], ...]
 
@@ -107,115 +248,32 @@ class Facts:
     def excluded(self) -> tuple[Run, ...]:
         return tuple(run for run in self.runs if run.excluded)
 
-
-def build(records: Iterable[RunRecord], curves: Curves) -> Facts:
-    """The facts of these runs, whatever the order they come in.
-
-    Runs that are complete or diverged count; of several with the same arm and seed only the one that ended
-    last does, so that no seed is counted twice. Every other run is listed with the reason.
-    """
-    rows = sorted({row.run_id: row for row in records}.values(), key=order)
-    reasons = _excluded(rows)
-    members: dict[str, list[RunRecord]] = defaultdict(list)
-    for row in rows:
-        if not reasons[row.run_id]:
-            members[row.arm].append(row)
-    params = {arm: [row.params for row in several] for arm, several in members.items()}
-    shown, common = settings(params)
-    names = labels(shown, params)
-    arms = [_arm(arm, names[arm], shown[arm], several, curves) for arm, several in members.items()]
-    runs = [_run(row, names.get(row.arm, ""), reasons[row.run_id]) for row in rows]
-    counted = [run for run in runs if not run.excluded]
-    return Facts(
-        arms=tuple(sorted(arms, key=_rank)),
-        runs=tuple(sorted(runs, key=lambda r: (r.label, r.seed is None, r.seed or 0, r.run_id))),
-        common=common,
-        data_digests=_count(run.data_digest for run in counted),
-        codes=_count(run.code for run in counted),
-        budgets=_count(run.budget for run in counted),
-    )
+    def arm(self, number: int) -> Arm:
+        """The arm of this number."""
+        return self.arms[number - 1]
 
 
-def _excluded(rows: Sequence[RunRecord]) -> dict[str, str]:
-    """Why each run does not count, by run id; empty for the runs that do."""
-    reasons = {row.run_id: "" if row.state in (COMPLETE, DIVERGED) else "not complete" for row in rows}
-    replicas: dict[tuple[str, int | str], list[RunRecord]] = defaultdict(list)
-    for row in rows:
-        if not reasons[row.run_id]:
-            replicas[row.arm, row.run_id if row.seed is None else row.seed].append(row)
-    for several in replicas.values():
-        *earlier, last = sorted(several, key=lambda r: (r.end_ms or 0, r.start_ms or 0, r.run_id))
-        for row in earlier:
-            reasons[row.run_id] = f"replaced by the later run {printable(last.run_id)} of the same arm and seed"
-    return reasons
+def as_json(facts: Facts) -> str:
+    """The facts themselves: one line for every arm, run and contrast; what is not finite is null."""
+    lines = []
+    for key, value in _plain(facts).items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            items = ",\n  ".join(_dumps(item) for item in value)
+            lines.append(f"{_dumps(key)}: [\n  {items}\n ]")
+        else:
+            lines.append(f"{_dumps(key)}: {_dumps(value)}")
+    return "{\n " + ",\n ".join(lines) + "\n}\n"
 
 
-def _arm(arm: str, label: str, shown: Settings, rows: Sequence[RunRecord], curves: Curves) -> Arm:
-    complete = [row for row in rows if row.state == COMPLETE]
-    alone = [row for row in complete if row.tags.get("lenet.timing") == "alone"]
-    spreads = {name: _spread(name, complete) for name in _METRICS}
-    spreads["time/train_s"] = _spread("time/train_s", alone)
-    spreads["images_per_s"] = _spread("images_per_s", alone or complete)
-    bands = {name: _band([curves.get(row.run_id, {}).get(name, ()) for row in complete]) for name in CURVES}
-    return Arm(
-        arm=printable(arm),
-        label=label,
-        settings=shown,
-        seeds=tuple(row.seed for row in complete),
-        diverged=tuple(row.seed for row in rows if row.state == DIVERGED),
-        metrics={name: spread for name, spread in spreads.items() if spread is not None},
-        timed_alone=bool(alone),
-        curves={name: band for name, band in bands.items() if band.steps},
-    )
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(value[key]) for key in sorted(value)}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _spread(name: str, rows: Sequence[RunRecord]) -> Spread | None:
-    values = tuple(row.metrics[name] for row in rows if math.isfinite(row.metrics.get(name, math.nan)))
-    if not values:
-        return None
-    if len(values) == 1:
-        return Spread(values, values[0], None, None, None)
-    return Spread(values, stats.mean(values), stats.sample_sd(values), *stats.t_interval(values, LEVEL))
-
-
-def _band(several: Sequence[Sequence[tuple[int, float]]]) -> Band:
-    by_step: dict[int, list[float]] = defaultdict(list)
-    for points in several:
-        for step, value in dict(points).items():
-            if math.isfinite(value):
-                by_step[step].append(value)
-    steps = tuple(sorted(by_step))
-    return Band(
-        steps=steps,
-        n=tuple(len(by_step[s]) for s in steps),
-        mean=tuple(fmean(by_step[s]) for s in steps),
-        low=tuple(min(by_step[s]) for s in steps),
-        high=tuple(max(by_step[s]) for s in steps),
-    )
-
-
-def _run(row: RunRecord, label: str, excluded: str) -> Run:
-    return Run(
-        run_id=printable(row.run_id),
-        name=printable(row.name, 200),
-        label=label,
-        seed=row.seed,
-        state=printable(row.state, 40),
-        excluded=excluded,
-        link=web_link(row.link),
-        sweep=printable(row.sweep, 80),
-        timing=printable(row.tags.get("lenet.timing", NOT_RECORDED), 40),
-        data_digest=printable(row.tags.get("lenet.data_digest", NOT_RECORDED), 80),
-        code=printable(row.tags.get("lenet.code", NOT_RECORDED), 80),
-        budget=printable(row.params.get("epochs", NOT_RECORDED), 40),
-        metrics={printable(name, 200): value for name, value in sorted(row.metrics.items())},
-    )
-
-
-def _rank(arm: Arm) -> tuple[float, str]:
-    accuracy = arm.metrics.get("test/acc")
-    return (math.inf if accuracy is None else -accuracy.mean, arm.label)
-
-
-def _count(values: Iterable[str]) -> tuple[tuple[str, int], ...]:
-    return tuple(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
+def _dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(", ", ": "))

@@ -11,11 +11,10 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from lenet_lab.report.facts import Facts
-from lenet_lab.report.figures import ALT, INK
-from lenet_lab.report.numbers import NONE, percent
-from lenet_lab.report.table import CAPTION, COLUMNS
-from lenet_lab.report.words import made_of, summary, timing_note, warnings
+from lenet_lab.report.document import document
+from lenet_lab.report.facts import Facts, as_json
+from lenet_lab.report.figures import ALT
+from lenet_lab.report.plots import INK
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -28,26 +27,25 @@ _LEFT_OUT = [f"{{{_SVG}}}{tag}" for tag in ("metadata", "style", "title")]
 def render(facts: Facts, figures: Mapping[str, bytes]) -> str:
     """The whole page; of `figures` (file name -> bytes) the SVG ones become part of it."""
     style, script = _part("page.css"), _part("page.js")
-    drawn = [
-        (ALT[name], _inline(figures[f"{name}.svg"], f"fig{number}", ALT[name]))
+    drawn = {
+        name: (ALT[name], _inline(figures[f"{name}.svg"], f"fig{number}", ALT[name]))
         for number, name in enumerate(ALT)
         if f"{name}.svg" in figures
-    ]
+    }
     return _template().render(
-        facts=facts,
-        summary=summary(facts),
-        warnings=warnings(facts),
-        made_of=made_of(facts),
-        columns=COLUMNS,
-        caption=CAPTION,
-        timing_note=timing_note(facts.arms),
+        made=document(facts),
+        seal=seal(facts),
         figures=drawn,
-        percent=lambda value: NONE if value is None else percent(value),
         style=style,
         script=script,
         style_hash=_hash(style),
         script_hash=_hash(script),
     )
+
+
+def seal(facts: Facts) -> str:
+    """What ties a page to its facts: their SHA-256 (hex)."""
+    return hashlib.sha256(as_json(facts).encode()).hexdigest()
 
 
 @lru_cache
@@ -88,8 +86,10 @@ def _inline(svg: bytes, prefix: str, title: str) -> str:
                 element.set(key, value.replace("#", f"#{prefix}-", 1))
             else:
                 element.set(key, re.sub(r"url\(#", f"url(#{prefix}-", value).replace(INK, "currentColor"))
-    for name in ("width", "height"):
-        root.attrib.pop(name, None)
+    points = float(root.attrib.pop("width", "720pt").removesuffix("pt"))
+    root.attrib.pop("height", None)
+    # text stays near the size it was drawn with: a small figure is not blown up, a large one scrolls on a phone
+    root.set("style", f"max-width: {1.3 * points:.0f}pt; min-width: {0.82 * points:.0f}pt")
     root.set("role", "img")
     root.set("aria-label", title)
     return ElementTree.tostring(root, encoding="unicode")

@@ -44,7 +44,7 @@ def settings(runs: Mapping[str, Sequence[Params]]) -> tuple[dict[str, Settings],
     arms with the same option differ in `<group>.<key>`, those arms show the key as well; where that key is
     the group's number (`lr.value`), the number stands for the group. What differs inside an arm is no factor.
     """
-    arms = _constant_params(runs)
+    arms = constant_params(runs)
     names = sorted({key for params in arms.values() for key in params}, key=reading_key)
     kept = {arm: {k: v for k, v in params.items() if not hidden(k)} for arm, params in arms.items()}
     shown: dict[str, list[tuple[str, str]]] = {arm: [] for arm in arms}
@@ -63,7 +63,7 @@ def settings(runs: Mapping[str, Sequence[Params]]) -> tuple[dict[str, Settings],
 
 def labels(shown: Mapping[str, Settings], runs: Mapping[str, Sequence[Params]]) -> dict[str, str]:
     """One label an arm, no two alike: its settings; where those do not do, one more parameter, or its id."""
-    arms = _constant_params(runs)
+    arms = constant_params(runs)
     texts = {
         arm: _text(pairs) or f"model={printable(arms[arm].get('model', '?'), _CLIP)}" for arm, pairs in shown.items()
     }
@@ -82,7 +82,7 @@ def labels(shown: Mapping[str, Settings], runs: Mapping[str, Sequence[Params]]) 
     return texts
 
 
-def _constant_params(runs: Mapping[str, Sequence[Params]]) -> dict[str, dict[str, str]]:
+def constant_params(runs: Mapping[str, Sequence[Params]]) -> dict[str, dict[str, str]]:
     """Each arm's parameters, without those that differ between the runs of any one arm."""
     seen: dict[str, dict[str, set[str]]] = {}
     for arm, several in runs.items():
@@ -119,6 +119,14 @@ def _group(group: str, arms: Mapping[str, Params]) -> dict[str, list[tuple[str, 
         elif len(by_option) > 1 and group in params:
             shown[arm].insert(0, (group, params[group]))
     return shown
+
+
+def same_value(one: str, other: str) -> bool:
+    """Whether two texts say the same: `0.001` and `1e-3` do."""
+    try:
+        return one == other or float(one) == float(other)
+    except ValueError:
+        return False
 
 
 def hidden(name: str) -> bool:

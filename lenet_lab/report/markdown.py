@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from lenet_lab.report.facts import Facts, Run
-from lenet_lab.report.figures import ALT
-from lenet_lab.report.numbers import NONE, percent
-from lenet_lab.report.table import CAPTION, COLUMNS
-from lenet_lab.report.words import made_of, summary, timing_note, warnings
+from lenet_lab.report import figures, tables
+from lenet_lab.report.document import Section, document
+from lenet_lab.report.facts import Facts
+from lenet_lab.report.tables import Cell, Table
 
 
-def render(facts: Facts, figures: Iterable[str] = ()) -> str:
-    """The whole report; `figures` names those that lie beside it as `figures/<name>.png` and `.svg`."""
-    parts = ["# Comparison of arms", "\n".join(f"- {escape(line)}" for line in summary(facts))]
-    if found := warnings(facts):
-        parts += ["**Take care:**", "\n".join(f"- {escape(line)}" for line in found)]
-    if facts.arms:
-        rows = [[escape(arm.label), *(escape(c.text(arm)) for c in COLUMNS)] for arm in facts.arms]
-        parts += ["## Arms", _table(["Arm", *(c.head for c in COLUMNS)], rows, numbers_from=1)]
-        parts += [f"{CAPTION} {timing_note(facts.arms)}"]
-    for name in figures:
-        parts.append(f"![{ALT[name]}](figures/{name}.png)\n\n[{ALT[name]} (SVG)](figures/{name}.svg)")
-    if facts.common:
-        rows = [[escape(name), escape(value)] for name, value in facts.common]
-        parts += ["## Settings common to all arms", _table(["Setting", "Value"], rows)]
-    if facts.counted:
-        parts += ["## Runs that this rests on", _table(_RUN_HEAD, [_counted(run) for run in facts.counted])]
-        parts += ["What they were made of:", "\n".join(f"- {escape(line)}" for line in made_of(facts))]
-    if facts.excluded:
-        head = ["Run", "Seed", "State", "Why it does not count", "Run id"]
-        parts += ["## Runs that do not count", _table(head, [_excluded(run) for run in facts.excluded])]
+def render(facts: Facts) -> str:
+    """The whole report; its figures lie beside it as `figures/<name>.png` and `.svg`."""
+    made = document(facts)
+    drawn = figures.names(facts)
+    parts = [f"# {escape(made.title)}", "\n".join(f"- {escape(line)}" for line in made.summary)]
+    if made.warnings:
+        parts += ["**Take care:**", "\n".join(f"- {escape(line)}" for line in made.warnings)]
+    for section in made.sections:
+        parts += _section(section, [name for name in section.figures if name in drawn])
     return "\n\n".join(parts) + "\n"
+
+
+def attached(facts: Facts) -> tuple[str, dict[str, str]]:
+    """What stands on a sweep's page in MLflow, summary and table of arms, and on that of each of its runs."""
+    made = document(facts)
+    lead = "\n".join(f"- {escape(line)}" for line in made.summary)
+    table = tables.arms(facts)
+    plain = replace(table, rows=tuple(tuple(replace(cell, arm=None) for cell in row) for row in table.rows))
+    rows = {arm.number: _table(replace(plain, rows=(row,))) for arm, row in zip(facts.arms, plain.rows, strict=True)}
+    own = {run.run_id: f"{escape(run.name)}\n\nIts arm:\n\n{rows[run.arm or 0]}" for run in facts.counted}
+    return f"{lead}\n\n{_table(plain)}\n\n{escape(table.caption)}", own
 
 
 def escape(text: str) -> str:
@@ -42,36 +41,31 @@ def escape(text: str) -> str:
     return re.sub(r"(?i)(?<=\bhttp)(?=:)|(?<=\bhttps)(?=:)|(?<=\bftp)(?=:)|(?<=\bwww)(?=\.)", r"\\", text)
 
 
-_RUN_HEAD = ["Run", "Arm", "Seed", "State", "Test accuracy, %", "Timing", "Run id"]
+def _section(section: Section, drawn: list[str]) -> list[str]:
+    parts = []
+    for table, arm in section.tables:
+        if arm is not None:  # the heading is what `#a3` leads to
+            parts += [f"### {arm.short}", escape(arm.label)]
+        parts.append(_table(table))
+        if table.caption:
+            parts.append(escape(table.caption))
+    for name in drawn:
+        alt = figures.ALT[name]
+        parts.append(f"![{alt}](figures/{name}.png)\n\n[{alt} (SVG)](figures/{name}.svg)")
+    if section.notes:
+        parts.append("\n".join(f"- {escape(line)}" for line in section.notes))
+    return [f"## {escape(section.title)}", *parts] if parts else []
 
 
-def _counted(run: Run) -> list[str]:
-    accuracy = run.metrics.get("test/acc")
-    shown = NONE if accuracy is None else percent(accuracy)
-    return [
-        _name(run),
-        escape(run.label),
-        _seed(run),
-        escape(run.state),
-        shown,
-        escape(run.timing),
-        escape(run.run_id),
-    ]
-
-
-def _excluded(run: Run) -> list[str]:
-    return [_name(run), _seed(run), escape(run.state), escape(run.excluded), escape(run.run_id)]
-
-
-def _name(run: Run) -> str:
-    text = escape(run.name) or "(no name)"
-    return f"[{text}](<{run.link}>)" if run.link else text
-
-
-def _seed(run: Run) -> str:
-    return NONE if run.seed is None else str(run.seed)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int | None = None) -> str:
-    rule = ["---:" if numbers_from is not None and i >= numbers_from else "---" for i in range(len(head))]
+def _table(table: Table) -> str:
+    head = [escape(text) for text in table.head]
+    rule = ["---:" if number else "---" for number in table.numbers]
+    rows = [[_cell(cell, table.numbers[i]) for i, cell in enumerate(row)] for row in table.rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+
+
+def _cell(cell: Cell, number: bool) -> str:
+    text = escape(cell.text)
+    if cell.arm is not None:
+        return f"[{text}](#a{cell.arm})" if number else f"[A{cell.arm}](#a{cell.arm}) {text}"
+    return f"[{text}](<{cell.link}>)" if cell.link else text

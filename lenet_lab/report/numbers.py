@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lenet_lab.report.facts import Spread
+from lenet_lab.report.question import Measure
 
 NONE = "—"
 Format = Callable[[float], str]
@@ -19,6 +20,35 @@ def decimals(places: int) -> Format:
     return lambda value: f"{value:,.{places}f}"
 
 
+def shown(measure: Measure) -> Format:
+    """The values of a metric, in its unit, without it."""
+    return lambda value: f"{measure.scale * value:,.{measure.places}f}"
+
+
+def signed(measure: Measure) -> Format:
+    """A difference of the same, with its sign; a true minus, and no sign for what rounds to zero."""
+    show = shown(measure)
+
+    def text(value: float) -> str:
+        plain = show(abs(value))
+        return plain if not plain.strip("0.,") else f"{'+' if value > 0 else '−'}{plain}"
+
+    return text
+
+
+def optional(value: float | None, show: Format) -> str:
+    return NONE if value is None else show(value)
+
+
+def ends(low: float | None, high: float | None, show: Format) -> str:
+    return NONE if low is None or high is None else f"{show(low)} to {show(high)}"
+
+
+def p_value(p: float) -> str:
+    """A p-value with three decimals; below that its order."""
+    return "<0.001" if p < 0.0005 else f"{p:.3f}"
+
+
 def plus_minus(spread: Spread | None, show: Format) -> str:
     """`mean ± sd`; the mean alone for n=1; a dash for nothing."""
     if spread is None:
@@ -27,9 +57,7 @@ def plus_minus(spread: Spread | None, show: Format) -> str:
 
 
 def interval(spread: Spread | None, show: Format) -> str:
-    if spread is None or spread.low is None or spread.high is None:
-        return NONE
-    return f"{show(spread.low)} to {show(spread.high)}"
+    return NONE if spread is None else ends(spread.low, spread.high, show)
 
 
 def span(spread: Spread | None) -> str:

@@ -18,3 +18,13 @@ for (const button of document.querySelectorAll("th button")) {
     body.append(...keyed.map(([, row]) => row));
   });
 }
+// A link to the runs of an arm unfolds the list that holds them.
+function unfold() {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (!target) return;
+  const fold = target.closest("details");
+  if (fold && !fold.open) fold.open = true;
+  target.scrollIntoView();
+}
+addEventListener("hashchange", unfold);
+unfold();

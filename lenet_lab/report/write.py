@@ -12,30 +12,57 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lenet_lab.records import LabError
-from lenet_lab.report import csv, figures, html, markdown
-from lenet_lab.report.facts import Facts
+from lenet_lab.report import csv, figures, html, latex, markdown
+from lenet_lab.report.facts import Facts, as_json
+from lenet_lab.report.figures import Images
 
 MARKER = ".lenet_lab_report"
 _MARKER_TEXT = b"Written by lenet_lab report, which replaces this folder as a whole.\n"
+_TEXTS = ("report.md", "report.tex", "arms.csv", "comparisons.csv", "effects.csv", "runs.csv", "facts.json")
 _STALE_S = 3600.0
 
 
-def render(facts: Facts) -> dict[str, bytes]:
+def render(facts: Facts, images: Images | None = None) -> dict[str, bytes]:
     """Every file of the report, by its path inside the folder; the same facts give the same bytes."""
-    drawn = figures.render(facts)
-    names = [name for name in figures.ALT if f"{name}.png" in drawn]
+    drawn = figures.render(facts, images)
     return {
         MARKER: _MARKER_TEXT,
-        "report.md": markdown.render(facts, names).encode(),
+        **texts(facts),
         "report.html": html.render(facts, drawn).encode(),
-        "arms.csv": csv.arms(facts).encode(),
-        "runs.csv": csv.runs(facts).encode(),
         **{f"figures/{name}": content for name, content in drawn.items()},
     }
 
 
-def write(facts: Facts, out_dir: Path | str) -> Path:
-    """Write report.md, report.html, arms.csv, runs.csv and figures/ to `out_dir`; returns the folder.
+def texts(facts: Facts) -> dict[str, bytes]:
+    """The files that the runs alone decide, on any machine."""
+    made = {
+        "report.md": markdown.render(facts),
+        "report.tex": latex.render(facts),
+        "arms.csv": csv.arms(facts),
+        "comparisons.csv": csv.comparisons(facts),
+        "effects.csv": csv.effects(facts),
+        "runs.csv": csv.runs(facts),
+        "facts.json": as_json(facts),
+    }
+    return {name: text.encode() for name, text in made.items()}
+
+
+def stale(facts: Facts, folder: Path) -> list[str]:
+    """The files of a report that are not what these facts make: figures aside, which differ between machines."""
+    wrong = [name for name, content in texts(facts).items() if _content(folder / name) != content]
+    page = _content(folder / "report.html") or b""
+    return wrong if html.seal(facts).encode() in page else [*wrong, "report.html"]
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def write(facts: Facts, out_dir: Path | str, images: Images | None = None) -> Path:
+    """Write the report to `out_dir`; returns the folder.
 
     The files are written to a folder beside it, which then takes its place in one step: whoever stops this,
     or reads meanwhile, finds the old report whole or the new one. Raises LabError, with nothing changed,
@@ -43,7 +70,7 @@ def write(facts: Facts, out_dir: Path | str) -> Path:
     """
     target = Path(out_dir).resolve()
     _check(target)
-    content = render(facts)
+    content = render(facts, images)
     fresh = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +86,7 @@ def write(facts: Facts, out_dir: Path | str) -> Path:
 
 def _known() -> set[str]:
     drawings = {f"figures/{name}.{kind}" for name in figures.ALT for kind in ("svg", "png")}
-    return {MARKER, "report.md", "report.html", "arms.csv", "runs.csv", "figures"} | drawings
+    return {MARKER, "report.html", "figures", *_TEXTS} | drawings
 
 
 def _check(target: Path) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from lenet_lab.study import Study, loads
 from lenet_lab.tracking.artifacts import SUMS, read_checked
 from lenet_lab.tracking.claims import search
 from lenet_lab.tracking.locks import RunLock
+from lenet_lab.tracking.read import trained_as
 from lenet_lab.tracking.store import Store
 
 CELLS, STUDY = "cells.json", "lenet.study"
@@ -74,6 +75,15 @@ def close_parent(store: Store, run_id: str, note: str, ok: bool) -> None:
     """Write the sweep's table into its description and end it."""
     store.client.set_tag(run_id, "mlflow.note.content", note)
     store.client.set_terminated(run_id, "FINISHED" if ok else "FAILED", int(time.time() * 1000))
+
+
+def attach(store: Store, run_id: str, page: Path, note: str, own: Mapping[str, str]) -> None:
+    """Put a report on a sweep's page, its tables into the notes of the sweep and of its runs (by run id)."""
+    store.client.log_artifact(run_id, str(page))
+    store.client.set_tag(run_id, "mlflow.note.content", note)
+    for run in search(store, f"tags.`mlflow.parentRunId` = '{run_id}'"):
+        if text := own.get(trained_as(run)):
+            store.client.set_tag(run.info.run_id, "mlflow.note.content", text)
 
 
 def parents(store: Store) -> list[Any]:

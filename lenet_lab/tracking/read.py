@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lenet_lab.records import Curves, LabError, RunRecord
@@ -13,6 +14,8 @@ from lenet_lab.tracking.runs import LEASE_S, RERUN
 from lenet_lab.tracking.store import Store, public
 
 SHOWN_TAGS = ("mlflow.parentRunId", "mlflow.source.git.commit")
+
+_MANY = 500  # runs asked for at once
 
 
 def read_runs(store: Store, filter_string: str = "") -> list[RunRecord]:
@@ -82,14 +85,25 @@ def link(store: Store, run_id: str) -> str:
 
 def read_curves(store: Store, run_ids: Iterable[str], keys: Iterable[str]) -> Curves:
     """Metric histories: run id -> metric -> ((step, value), ...) by step."""
-    wanted = list(keys)
     imported = {trained_as(run): run.info.run_id for run in search(store, "tags.`lenet.run_id` LIKE '%'")}
-    curves: dict[str, dict[str, tuple[tuple[int, float], ...]]] = {}
-    for run_id in run_ids:
-        curves[run_id] = {}
-        for key in wanted:
-            history = store.client.get_metric_history(imported.get(run_id, run_id), key)
+    own = {imported.get(run_id, run_id): run_id for run_id in run_ids}
+    curves: dict[str, dict[str, tuple[tuple[int, float], ...]]] = {run_id: {} for run_id in own.values()}
+    for key in list(keys):
+        for run, history in _histories(store, list(own), key):
             points = {point.step: point.value for point in history}
             if points:
-                curves[run_id][key] = tuple(sorted(points.items()))
+                curves[own[run]][key] = tuple(sorted(points.items()))
     return curves
+
+
+def _histories(store: Store, runs: Sequence[str], key: str) -> Iterator[tuple[str, list[Any]]]:
+    """One metric of many runs: a database answers for many at once, a server for each."""
+    bulk = getattr(store.client._tracking_client.store, "get_metric_history_bulk", None)
+    if bulk is None:
+        yield from ((run, store.client.get_metric_history(run, key)) for run in runs)
+        return
+    for start in range(0, len(runs), _MANY):
+        found: dict[str, list[Any]] = defaultdict(list)
+        for point in bulk(runs[start : start + _MANY], key, None):
+            found[point.run_id].append(point)
+        yield from found.items()
