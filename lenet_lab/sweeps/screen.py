@@ -76,6 +76,8 @@ class RunScreen:
 
 def say_outcome(outcome: Any, store: Any) -> None:
     """One run's end, in a few lines."""
+    from lenet_lab.tracking.store import public
+
     figures = outcome.figures or {}
     if outcome.state in ("complete", "done") and "test/acc" in figures:
         verb = "complete" if outcome.state == "complete" else "was complete already, nothing trained"
@@ -89,7 +91,7 @@ def say_outcome(outcome: Any, store: Any) -> None:
             file=sys.stderr,
         )
     if outcome.run_id:
-        print(f"run {outcome.run_id} in {store.uri}; browse it: python -m lenet_lab ui")
+        print(f"run {outcome.run_id} in {public(store.uri)}; browse it: python -m lenet_lab ui")
 
 
 class SweepScreen:
