@@ -73,7 +73,7 @@ def launch(
     return returns
 
 
-def width(config: DictConfig, planned: Sequence[Planned]) -> tuple[int, int]:
+def width(config: Any, planned: Sequence[Planned]) -> tuple[int, int]:
     """Workers side by side and threads each: one worker a GPU or a core, the cores divided among them."""
     import torch
 
