@@ -18,6 +18,7 @@ from lenet_lab.config.schema import Config, parse
 from lenet_lab.config.validate import refuse
 from lenet_lab.data import Arrays, Spec
 
+PLACES = ("data.root", "data.train", "data.test")
 # what names no variant: it says where, how or how often, not what
 NOT_IN_NAME = (
     "experiment",
@@ -27,7 +28,7 @@ NOT_IN_NAME = (
     "trainer.threads",
     "trainer.accelerator",
     "name",
-    "data.root",
+    *PLACES,
     "data.download",
     "hydra",
 )
@@ -120,7 +121,7 @@ def params(ready: Ready) -> dict[str, str]:
         if key in ("tracking", "sweep", "experiment", "study"):
             flat.pop(key, None)
         elif isinstance(value, Mapping):
-            flat.update({f"{key}.{inner}": _text(x) for inner, x in value.items() if (key, inner) != ("data", "root")})
+            flat.update({f"{key}.{inner}": _text(x) for inner, x in value.items() if f"{key}.{inner}" not in PLACES})
         elif value is not None:
             flat[key] = _text(value)
     return flat

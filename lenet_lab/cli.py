@@ -20,6 +20,8 @@ COMMANDS = {
     "export": "tracked runs as one file",
     "import": "bring the runs of such a file into a store",
     "layers": "a network layer by layer, with formulas",
+    "predict": "what a tracked model says about one's own images",
+    "evaluate": "a tracked model on another data set",
     "doctor": "what is wrong with this installation, store and machine, and what to do about it",
     "archive": "runs out of the way, and back",
     "gc": "free what finished and archived runs have left behind",

@@ -175,7 +175,7 @@ def _test(ready: Ready, arrays: Arrays, tracked: TrackedRun, fitted: Fitted, sta
     }
     figures["time/total_s"] = time.perf_counter() - started
     for path in sorted(tracked.outbox.iterdir()):
-        if path.name not in ("config.yaml", "environment.txt", "git.diff"):
+        if path.name not in ("config.yaml", "environment.txt", "data.json", "git.diff"):
             tracked.artifact(path.name)
     tracked.metrics(figures, step=fitted.last_step)
     return figures
@@ -210,6 +210,8 @@ def _tags(ready: Ready) -> dict[str, str]:
 def _log_inputs(ready: Ready, arrays: Arrays, tracked: TrackedRun) -> None:
     _write(tracked, "config.yaml", provenance.redact_text(yaml.safe_dump(ready.cell.resolved, sort_keys=False)))
     _write(tracked, "environment.txt", provenance.environment())
+    about = {"name": arrays.name, "digest": arrays.digest, "classes": arrays.classes, "moments": arrays.moments}
+    _write(tracked, "data.json", json.dumps(about))
     diff = provenance.git()[1]
     if diff:
         _write(tracked, "git.diff", provenance.redact_text(diff))

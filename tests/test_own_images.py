@@ -304,7 +304,7 @@ def test_the_digest_is_that_of_the_content(folder: Path, tmp_path: Path) -> None
     [
         (
             lambda root: (root / "1" / "note.txt").write_text("x"),
-            r"note\.txt is no image; allowed: \.png, \.jpg, \.jpeg",
+            r"note\.txt: is named like no image; allowed: \.png, \.jpg, \.jpeg",
         ),
         (lambda root: (root / "1" / "a.png").write_text("x"), r"a\.png: is no PNG or JPEG image, or is damaged"),
         (lambda root: [path.unlink() for path in root.rglob("*.png")], "no PNG or JPEG image in the folders of"),
@@ -320,7 +320,7 @@ def test_the_digest_is_that_of_the_content(folder: Path, tmp_path: Path) -> None
 def test_a_bad_folder_is_one_line(folder: Path, spoil, why: str) -> None:  # type: ignore[no-untyped-def]
     spoil(folder)
     with pytest.raises(LabError, match=why) as caught:
-        ImageFolder(root=str(folder), val_size=0).digest()
+        ImageFolder(root=str(folder), val_size=0).counts()
     assert "\n" not in str(caught.value)
 
 

@@ -55,6 +55,7 @@ class DigitsSource:
     classes: tuple[str, ...] = tuple("0123456789")
     moments: tuple[float, float] | None = None
     drawn: bool = False
+    box: int = SIDE
 
     @property
     def test_counts(self) -> tuple[int, ...]:

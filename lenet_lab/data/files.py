@@ -16,6 +16,7 @@ from lenet_lab.records import LabError
 
 ENVIRONMENT = "LENET_LAB_DATA"
 SIDE = 28
+MNIST_BOX = 20
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class IdxSource:
         folder: the folder, and the class in torchvision.datasets whose mirrors and MD5 sums serve a download.
         moments: mean and standard deviation of x/255 over the training images; None: computed.
         drawn: a set drawn out of this source (`data.train_per_class`, ...) instead of all of it.
+        box: the side of the square that what is drawn fills in its 28x28.
     """
 
     folder: str
@@ -61,6 +63,7 @@ class IdxSource:
     gz_sha256: Mapping[str, str] = field(default_factory=dict)
     more_mirrors: tuple[str, ...] = ()
     drawn: bool = False
+    box: int = SIDE
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

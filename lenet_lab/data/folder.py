@@ -9,12 +9,11 @@ from typing import Literal
 
 import numpy as np
 
-from lenet_lab.data.files import SIDE
+from lenet_lab.data.files import MNIST_BOX, SIDE
 from lenet_lab.data.images import SUFFIXES, Grey, framed, read_grey, whole
 from lenet_lab.data.own import Found, Own, OwnSource, Part, check_same
 from lenet_lab.records import LabError
 
-DIGIT_BOX = 20
 IGNORED = ("thumbs.db", "desktop.ini")
 
 
@@ -40,9 +39,8 @@ class ImageFolder(Own):
         return FolderSource(self.test_share, self.test_seed, self._given("root"), self.ink, self.frame)
 
     @property
-    def box(self) -> int | None:
-        """The box that the ink fills; None: the whole image is taken."""
-        return DIGIT_BOX if self.frame == "digit" else None
+    def dark_ink(self) -> bool | None:
+        return None if self.frame == "digit" else self.ink == "dark"
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,10 @@ class FolderSource(OwnSource):
     root: str
     ink: str
     frame: str
+
+    @property
+    def box(self) -> int | None:
+        return MNIST_BOX if self.frame == "digit" else None
 
     def find(self) -> Found:
         root = Path(self.root).expanduser()
@@ -69,20 +71,32 @@ class FolderSource(OwnSource):
         return Found(tuple(train), self._part(root / "train", train), self._part(root / "test", test))
 
     def _part(self, folder: Path, classes: list[str]) -> Part:
-        files = [(path, name) for name in classes for path in image_files(folder / name)]
+        try:
+            files = [(path, name) for name in classes for path in image_files(folder / name)]
+            images = np.empty((len(files), SIDE, SIDE), np.uint8)
+            for row, (path, _) in enumerate(files):
+                images[row] = self._image(path)
+        except LabError as error:
+            raise LabError(f"data.root: {error}") from None
         if not files:
             raise LabError(f"data.root: no PNG or JPEG image in the folders of {folder}")
-        images = np.empty((len(files), SIDE, SIDE), np.uint8)
-        for row, (path, _) in enumerate(files):
-            try:
-                images[row] = self._image(read_grey(path))
-            except LabError as error:
-                raise LabError(f"data.root: {_named(path, str(error))}") from None
         return Part(images, [name for _, name in files])
 
-    def _image(self, grey: Grey) -> Grey:
-        grey = 255 - grey if self.ink == "dark" else grey
-        return framed(grey, DIGIT_BOX) if self.frame == "digit" else whole(grey)
+    def _image(self, path: Path) -> Grey:
+        grey = read_grey(path)
+        return fitted(path, 255 - grey if self.ink == "dark" else grey, self.box)
+
+
+def fitted(path: Path, grey: Grey, box: int | None) -> Grey:
+    """The grey image of a file as (28, 28): its ink in a box, or the whole of it.
+
+    Raises:
+        LabError: there is no ink; names the file.
+    """
+    try:
+        return whole(grey) if box is None else framed(grey, box)
+    except LabError as error:
+        raise LabError(f"{path}: {error}") from None
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -99,7 +113,7 @@ def image_files(folder: Path) -> list[Path]:
             if name.startswith(".") or name.lower() in IGNORED:
                 continue
             if path.suffix.lower() not in SUFFIXES:
-                raise LabError(f"data.root: {path} is no image; allowed: {', '.join(SUFFIXES)}")
+                raise LabError(f"{path}: is named like no image; allowed: {', '.join(SUFFIXES)}")
             found.append(path)
     return sorted(found, key=lambda path: path.relative_to(folder).parts)
 
@@ -111,15 +125,11 @@ def _folders(root: Path) -> list[str]:
     except FileNotFoundError:
         raise LabError(f"data.root={root}: is not there; allowed: a folder with one folder a class") from None
     except OSError as error:
-        _refuse(error)
+        raise LabError(f"data.root: {root}: {error.strerror}") from None
     if not names:
         raise LabError(f"data.root={root}: holds no folders; allowed: a folder with one folder a class")
     return names
 
 
 def _refuse(error: OSError) -> None:
-    raise LabError(f"data.root: cannot read {error.filename} ({error.strerror})") from None
-
-
-def _named(path: Path, error: str) -> str:
-    return error if str(path) in error else f"{path}: {error}"
+    raise LabError(f"{error.filename}: {error.strerror}") from None

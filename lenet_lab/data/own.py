@@ -18,7 +18,7 @@ from annotated_types import Gt, Lt
 from numpy.typing import NDArray
 
 from lenet_lab.data.arrays import Rows, Tables
-from lenet_lab.data.files import SIDE, Where
+from lenet_lab.data.files import MNIST_BOX, SIDE, Where
 from lenet_lab.data.spec import Seed, Spec
 from lenet_lab.data.splits import hold_out
 from lenet_lab.records import LabError
@@ -60,6 +60,10 @@ class OwnSource(ABC):
         """
 
     @property
+    def box(self) -> int | None:
+        return MNIST_BOX
+
+    @property
     def classes(self) -> tuple[str, ...]:
         return _read(self)[0]
 
@@ -93,6 +97,14 @@ class Own(Spec):
     test_share: Annotated[float, Gt(0), Lt(1)] = 0.2
     test_seed: Seed = 0
 
+    def counts(self) -> tuple[int, int, int]:
+        missing = [name for name, n in zip(self.classes, self.class_counts("train"), strict=True) if not n]
+        if missing:
+            raise LabError(f"data: no training image of class {_few(missing)}")
+        if not sum(self.class_counts("test")):
+            raise LabError(f"data.test_share={self.test_share}: leaves no test image; allowed: more, or more images")
+        return super().counts()
+
     def _given(self, key: str) -> str:
         """A path that must be given.
 
@@ -118,10 +130,6 @@ def _read(source: OwnSource) -> tuple[tuple[str, ...], Tables]:
         tables = Tables(train.take(kept), train.take(held), "")
     else:
         tables = Tables(train, _rows(test, numbers), "")
-    for part, rows in (("training", tables.train), ("test", tables.test)):
-        missing = [name for name, n in zip(classes, _bincount(rows, len(classes)), strict=True) if not n]
-        if not len(rows.labels) or (missing and part == "training"):
-            raise LabError(f"data: no {part} image{f' of class {_few(missing)}' if len(rows.labels) else ''}")
     return classes, Tables(tables.train, tables.test, _digest(classes, tables))
 
 

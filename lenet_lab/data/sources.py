@@ -7,7 +7,7 @@ from typing import Protocol
 
 from lenet_lab.data.arrays import Tables
 from lenet_lab.data.digits import DigitsSource
-from lenet_lab.data.files import IdxSource, Where
+from lenet_lab.data.files import MNIST_BOX, IdxSource, Where
 
 
 class Source(Protocol):
@@ -33,6 +33,10 @@ class Source(Protocol):
     def drawn(self) -> bool:
         """Whether the set is a draw out of the source."""
 
+    @property
+    def box(self) -> int | None:
+        """The side of the square that what is drawn fills in an image; None: its images are whole pictures."""
+
     def prepare(self, where: Where) -> None:
         """Make sure that the source can be read."""
 
@@ -49,6 +53,7 @@ MNIST = IdxSource(
     train_counts=(5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
     test_counts=(980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009),
     moments=(0.1307, 0.3081),
+    box=MNIST_BOX,
     sha256={
         "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
         "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",

@@ -70,6 +70,11 @@ class Spec(ABC):
         return self.source.train_counts if part == "train" else self.source.test_counts
 
     @property
+    def dark_ink(self) -> bool | None:
+        """Whether a new image for it must be turned round to be read as its own were; None: by the look of it."""
+        return None
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Name of class 0, 1, ..."""
         return self.source.classes
