@@ -7,7 +7,7 @@ Lightning batch here is a *chunk* of many training batches; the engine makes one
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pytorch_lightning as pl
@@ -33,11 +33,16 @@ class Batch:
     whole: int
 
 
-@dataclass(frozen=True)
 class Chunk:
-    """Consecutive training batches."""
+    """Consecutive training batches; no dataclass, so that Lightning does not look inside."""
 
-    batches: tuple[Batch, ...]
+    def __init__(self, batches: tuple[Batch, ...]) -> None:
+        self.batches = batches
+
+
+def in_precision(split: Split, precision: str | None) -> Split:
+    """The split with images in double precision where the whole run is."""
+    return replace(split, images=split.images.double()) if precision == "64-true" else split
 
 
 class TrainingChunks:
@@ -144,8 +149,8 @@ class ArraysModule(pl.LightningDataModule):
         trainer = self.trainer
         assert trainer is not None
         device = trainer.strategy.root_device
-        self.train = self.arrays.train.to(device)
-        self.val = None if self.arrays.val is None else self.arrays.val.to(device)
+        self.train = in_precision(self.arrays.train.to(device), trainer.precision)
+        self.val = None if self.arrays.val is None else in_precision(self.arrays.val.to(device), trainer.precision)
         self.rank, self.world = trainer.global_rank, trainer.world_size
 
     def train_dataloader(self) -> TrainingChunks:

@@ -56,18 +56,18 @@ class VerifiedCheckpointIO(CheckpointIO):
             file.unlink(missing_ok=True)
 
 
-def newest_valid(folder: Path) -> Path | None:
+def newest_valid(folder: Path, prefix: str = "epoch") -> Path | None:
     """The newest checkpoint of a folder whose digest holds; damaged ones are passed over, not deleted."""
-    for path in sorted(folder.glob("epoch-*.ckpt"), reverse=True):
+    for path in sorted(folder.glob(f"{prefix}-*.ckpt"), reverse=True):
         with contextlib.suppress(DamagedCheckpoint, OSError):
             verified(path)
             return path
     return None
 
 
-def prune(folder: Path, keep: int) -> None:
+def prune(folder: Path, keep: int, prefix: str = "epoch") -> None:
     """Remove all but the newest `keep` checkpoints."""
-    for path in sorted(folder.glob("epoch-*.ckpt"))[:-keep]:
+    for path in sorted(folder.glob(f"{prefix}-*.ckpt"))[:-keep]:
         VerifiedCheckpointIO().remove_checkpoint(path)
 
 

@@ -88,7 +88,7 @@ def fit(
     else:
         trainer = _trainer(recipe, stopping, hardware, folder, best, sink, watch, arrays.val is not None)
         net.to(memory_format=recipe.execution.layout)
-        with _quiet(), recipe.execution.applied():
+        with quiet(), recipe.execution.applied():
             trainer.fit(
                 module,
                 datamodule=ArraysModule(
@@ -164,7 +164,7 @@ class _WorldSize(pl.Callback):
             )
 
 
-class _quiet(warnings.catch_warnings):  # noqa: N801
+class quiet(warnings.catch_warnings):  # noqa: N801
     """Lightning's advice that does not apply here, silenced by name while it trains."""
 
     def __enter__(self) -> Any:

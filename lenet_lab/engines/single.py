@@ -220,11 +220,12 @@ class Evaluation:
 @torch.inference_mode()
 def evaluate(net: nn.Module, objective: Any, split: Split) -> Evaluation:
     """One pass over a split in large batches; the network's mode is put back."""
-    device = next(net.parameters()).device
+    weight = next(net.parameters())
+    device, kind = weight.device, weight.dtype
     training = net.training
     net.eval()
     try:
-        parts = [net(images.to(device)).cpu() for images in split.images.split(EVAL_IMAGES)]
+        parts = [net(images.to(device, kind)).cpu() for images in split.images.split(EVAL_IMAGES)]
     finally:
         net.train(training)
     outputs, labels = torch.cat(parts), split.labels.cpu()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_types import Ge, Gt, Lt
@@ -18,7 +18,14 @@ Epsilon = Annotated[float, Gt(0)]
 
 
 class OptimizerSpec(ABC):
-    """An update rule with its parameters."""
+    """An update rule with its parameters.
+
+    `scalable`: a step is linear in the rate and knows each weight by itself alone, so that replicas trained as one
+    tensor may have a rate each. `decoupled`: `weight_decay` takes rate times decay off the weights.
+    """
+
+    scalable: ClassVar[bool] = False
+    decoupled: ClassVar[bool] = False
 
     @abstractmethod
     def build(
@@ -60,6 +67,8 @@ class OptimizerSpec(ABC):
 class Sgd(OptimizerSpec):
     """Stochastic gradient descent; torch's momentum, without dampening."""
 
+    scalable = True
+
     momentum: Fraction = 0.0
     nesterov: bool = False
 
@@ -84,6 +93,8 @@ class Sgd(OptimizerSpec):
 class Adam(OptimizerSpec):
     """Adam (Kingma and Ba 2015), or AMSGrad (Reddi, Kale, Kumar 2018)."""
 
+    scalable = True
+
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     eps: Epsilon = 1e-8
     amsgrad: bool = False
@@ -106,6 +117,9 @@ class Adam(OptimizerSpec):
 class AdamW(OptimizerSpec):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019): a step takes lr * decay off."""
 
+    scalable = True
+    decoupled = True
+
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     eps: Epsilon = 1e-8
 
@@ -120,6 +134,8 @@ class AdamW(OptimizerSpec):
 @dataclass(frozen=True)
 class RmsProp(OptimizerSpec):
     """RMSprop (Hinton 2012), not centred; torch has no fused form of it."""
+
+    scalable = True
 
     alpha: Fraction = 0.99
     eps: Epsilon = 1e-8

@@ -81,8 +81,8 @@ class Distortion(Augmentation):
     def apply(self, images: Tensor, key: Tensor, positions: Tensor, levels: Levels) -> Tensor:
         """See `Augmentation.apply`."""
         size = CPU_BLOCK if images.device.type == "cpu" else max(1, len(images))
-        blocks = zip(images.split(size), positions.split(size), strict=True)
-        return torch.cat([self._block(block, key, where, levels) for block, where in blocks])
+        blocks = zip(images.float().split(size), positions.split(size), strict=True)
+        return torch.cat([self._block(block, key, where, levels) for block, where in blocks]).to(images)
 
     def draw(self, key: Tensor, positions: Tensor, size: tuple[int, int]) -> Drawn:
         """The parameters of the images at `positions` (n,), of `size` (height, width).

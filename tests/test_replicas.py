@@ -1,0 +1,175 @@
+"""Replicas: a run in a pack is the run alone."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from lenet_lab.cell import build, load
+from lenet_lab.config.compose import compose_cell
+from lenet_lab.config.schema import parse
+from lenet_lab.engines import Execution, Hardware, Recipe, fit
+from lenet_lab.engines.pack import Replica, fit_pack
+from lenet_lab.engines.single import Diverged
+
+HARDWARE = Hardware("cpu", precision="64-true")
+EXECUTION = Execution(1, "contiguous", False)
+
+
+def setting(*words):
+    """The configuration, its small splits in double precision, its recipe without seed, rate and decay."""
+    config = parse(compose_cell(["data=digits", "data.train_size=150", "epochs=4", *words]).resolved)
+    arrays = load(config.data)
+    return config, arrays
+
+
+def recipe(config, arrays, seed, lr=None, decay=None):
+    steps = -(-len(arrays.train) // config.batch_size.value)
+    return Recipe(
+        objective=config.loss,
+        optimizer=config.optimizer,
+        schedule=config.schedule,
+        lr=config.lr if lr is None else replace(config.lr, value=lr),
+        weight_decay=config.weight_decay if decay is None else replace(config.weight_decay, value=decay),
+        seed=seed,
+        epochs=config.epochs,
+        steps_per_epoch=steps,
+        execution=EXECUTION,
+        augment=config.augment,
+        order=config.order,
+    )
+
+
+def net(config, seed):
+    return build(replace(config, seed=seed))
+
+
+def alone(config, arrays, asked, folder=None, **more):
+    return fit(
+        net(config, asked.seed),
+        asked,
+        arrays,
+        config.batch_size.value,
+        config.early_stopping,
+        HARDWARE,
+        folder,
+        test_curve=config.test_curve,
+        **more,
+    )
+
+
+def packed(config, arrays, several, folders=None, sinks=None):
+    replicas = [
+        Replica(net(config, asked.seed), asked, None if folders is None else folders[i], sinks and sinks[i])
+        for i, asked in enumerate(several)
+    ]
+    return fit_pack(
+        replicas,
+        arrays,
+        config.batch_size.value,
+        config.early_stopping,
+        HARDWARE,
+        test_curve=config.test_curve,
+    )
+
+
+def same(one, other, tolerance=1e-9):
+    assert one.best_epoch == other.best_epoch
+    assert one.last.keys() == other.last.keys()
+    for weights, others in ((one.last, other.last), (one.best, other.best)):
+        for name, value in weights.items():
+            torch.testing.assert_close(value, others[name], rtol=0, atol=tolerance, msg=name)
+    assert len(one.log_book) == len(other.log_book)
+    for row, others in zip(one.log_book, other.log_book, strict=True):
+        figures = {name: value for name, value in row.items() if not name.startswith("time/")}
+        assert figures == pytest.approx({name: others[name] for name in figures}, abs=1e-8)
+
+
+# 150 images in batches of 32: five updates an epoch, the last of them smaller, twenty in four epochs
+@pytest.mark.parametrize(
+    "words",
+    [
+        # no Adam here: it blows the rounding of a zero gradient, that of a bias before batch norm, up to full steps
+        ("optimizer=momentum", "norm=bn", "dropout=0.3", "augment=affine"),
+        ("dropout=flatten", "weight_decay=0.001"),
+        ("optimizer=sgd", "weight_decay=0.01", "schedule=one_cycle", "test_curve=true"),
+        ("optimizer=nesterov", "weight_decay=l1", "norm=gn", "pool=max", "activation=relu"),
+        ("optimizer=adamw", "weight_decay=0.1", "schedule=cosine", "pool=conv", "dropout=conv", "order=fixed"),
+        ("optimizer=rmsprop", "norm=ln", "norm.place=all", "data.val_size=0"),
+        ("optimizer=amsgrad", "norm=in", "init=he_normal", "loss.label_smoothing=0.1"),
+    ],
+    ids=" ".join,
+)
+def test_a_run_in_a_pack_is_the_run_alone(words):
+    config, arrays = setting(*words)
+    several = [recipe(config, arrays, seed, lr) for seed, lr in ((0, 0.002), (1, 0.002), (2, 0.01))]
+    for asked, together in zip(several, packed(config, arrays, several), strict=True):
+        same(alone(config, arrays, asked), together)
+
+
+def test_replicas_have_a_decay_each():
+    config, arrays = setting("optimizer=momentum", "lr=0.01")
+    several = [recipe(config, arrays, 3, decay=decay) for decay in (0.0, 0.1)]
+    together = packed(config, arrays, several)
+    for asked, one in zip(several, together, strict=True):
+        same(alone(config, arrays, asked), one)
+    assert together[1].last["fc1.weight"].norm() < 0.95 * together[0].last["fc1.weight"].norm()
+
+
+def test_a_diverging_replica_leaves_its_neighbours_alone():
+    config, arrays = setting("optimizer=sgd", "activation=relu")
+    several = [recipe(config, arrays, seed, lr) for seed, lr in ((0, 0.05), (1, 1e30), (2, 0.05))]
+    first, second, third = packed(config, arrays, several)
+    assert isinstance(second, Diverged)
+    same(alone(config, arrays, several[0]), first)
+    same(alone(config, arrays, several[2]), third)
+
+
+def test_replicas_stop_early_each_by_itself():
+    config, arrays = setting("early_stopping=1", "epochs=30", "lr=0.02", "dropout=0.2")
+    several = [recipe(config, arrays, seed) for seed in range(4)]
+    together = packed(config, arrays, several)
+    lengths = [len(one.log_book) for one in together]
+    assert len(set(lengths)) > 1
+    assert max(lengths) < 30
+    for asked, one in zip(several, together, strict=True):
+        same(alone(config, arrays, asked), one, tolerance=1e-7)
+
+
+class Cut(RuntimeError):
+    """The process is gone."""
+
+
+@pytest.mark.parametrize(
+    ("who", "when", "resumed", "tolerance"),
+    [(0, 4, [3, 3, 3], 0.0), (1, 3, [3, 2, 2], 1e-9)],  # a pack of other replicas rounds otherwise
+)
+def test_a_pack_that_was_cut_off_goes_on(who, when, resumed, tolerance, tmp_path):
+    words = ("optimizer=momentum", "norm=bn", "dropout=0.3", "epochs=6", "augment=rotate_shift")
+    config, arrays = setting(*words)
+    several = [recipe(config, arrays, seed) for seed in range(3)]
+    whole = packed(config, arrays, several)
+    folders = [tmp_path / str(i) for i in range(3)]
+
+    def cut(figures, step):
+        if step == when:
+            raise Cut
+
+    with pytest.raises(Cut):
+        packed(config, arrays, several, folders, [cut if i == who else None for i in range(3)])
+    points = []
+    went_on = packed(config, arrays, several, folders, [None, lambda figures, step: points.append(step), None])
+    assert points == list(range(resumed[1] + 1, 7))
+    assert [one.resumed_from for one in went_on] == resumed
+    for one, other in zip(whole, went_on, strict=True):
+        same(one, other, tolerance)
+
+
+def test_buffers_of_the_base_are_not_shared():
+    config, arrays = setting("norm=bn")
+    several = [recipe(config, arrays, seed) for seed in range(2)]
+    one, two = packed(config, arrays, several)
+    assert not torch.equal(one.last["conv1_norm.running_mean"], two.last["conv1_norm.running_mean"])
+    assert int(one.last["conv1_norm.num_batches_tracked"]) == 20
+    assert isinstance(net(config, 0), nn.Module)
