@@ -68,9 +68,10 @@ def make_ready(cell: Cell) -> Ready:
         )
     _check_hardware(config)
     _check_unused(cell, config)
-    net = build(config)
-    _check_batch_norm(config, net, train_size)
-    config.optimizer.check(net)
+    if config.model.engine == "gradient":
+        net = build(config)
+        _check_batch_norm(config, net, train_size)
+        config.optimizer.check(net)
     key, arm = run_key(cell.resolved, digest), arm_key(cell.resolved, digest)
     return Ready(cell, config, key, arm, digest, run_name(cell, config))
 
@@ -139,11 +140,18 @@ def _check_unused(cell: Cell, config: Config) -> None:
     if not config.model.unused:
         return
     baseline = _baseline()
-    for group in config.model.unused:
-        if cell.resolved[group] != baseline.resolved[group]:
-            chosen = cell.choices.get(group) or cell.resolved[group]
-            plain = baseline.choices.get(group) or baseline.resolved[group]
-            refuse(group, chosen, f"model={cell.choices['model']} has no use for it; leave it at {plain}")
+    for key in config.model.unused:
+        ours, plain = (_value(of.resolved, key) for of in (cell, baseline))
+        if ours != plain:
+            chosen, usual = cell.choices.get(key) or ours, baseline.choices.get(key) or plain
+            refuse(key, chosen, f"model={cell.choices['model']} has no use for it; leave it at {_text(usual)}")
+    if config.model.engine != "gradient" and config.trainer.accelerator == "gpu":
+        refuse("trainer.accelerator", "gpu", f"model={cell.choices['model']} works on the CPU; allowed: auto, cpu")
+
+
+def _value(resolved: Mapping[str, Any], key: str) -> Any:
+    group, _, inner = key.partition(".")
+    return resolved[group][inner] if inner else resolved[group]
 
 
 @lru_cache(maxsize=1)

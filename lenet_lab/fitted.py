@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from lenet_lab.data.arrays import Split
-from lenet_lab.engines import Evaluation, evaluate
+from lenet_lab.engines import Evaluation, ask, evaluate
+from lenet_lab.models.classical import Classical, Learned, Progress
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,13 @@ class Fitted(ABC):
         learned: the training images it has learned from.
         figures: final metrics of its own: time, epochs, parameters.
         log_book: the figures of every epoch, empty where there are none.
-        last_step: the step of the last of them.
+        remark: what a person should know about it, in a line; empty where there is nothing.
     """
 
     learned: Split
     figures: Mapping[str, float]
     log_book: tuple[Mapping[str, float], ...]
-
-    @property
-    def last_step(self) -> int:
-        return len(self.log_book)
+    remark: str
 
     @abstractmethod
     def evaluate(self, split: Split) -> Evaluation:
@@ -76,3 +74,30 @@ class Network(Fitted):
 
         state = {key: value.cpu().contiguous() for key, value in self.net.state_dict().items()}
         save_file(state, folder / "weights.safetensors")
+
+
+@dataclass(frozen=True)
+class Estimator(Fitted):
+    """A classical model and what it has learned; `progress` is told how far each pass is."""
+
+    model: Classical
+    state: Learned
+    classes: int
+    threads: int
+    progress: Progress
+
+    def evaluate(self, split: Split) -> Evaluation:
+        return ask(self.model, self.state, split, self.classes, self.threads, self.progress)
+
+    def save_model(self, folder: Path, example: torch.Tensor) -> None:
+        """As skops: no pickle."""
+        folder.mkdir(exist_ok=True)
+        self._save(folder / "estimator.skops")
+
+    def save_weights(self, folder: Path) -> None:
+        self._save(folder / "estimator.skops")
+
+    def _save(self, path: Path) -> None:
+        from lenet_lab.tracking.models import save_classical
+
+        save_classical(path, self.state)

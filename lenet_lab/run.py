@@ -25,7 +25,7 @@ from lenet_lab.outputs import write_outputs
 from lenet_lab.records import LabError
 from lenet_lab.signals import Signals, Stopped
 from lenet_lab.tracking import Busy, Store, TakenOver, TrackedRun, claim, open_store
-from lenet_lab.train import device_of, execution_of, learn
+from lenet_lab.train import ENGINES, execution_of, learn
 
 Watch = Callable[[int, float, Mapping[str, float]], None]
 
@@ -99,7 +99,7 @@ def _live(
     try:
         if error:
             tracked.tags({"lenet.error": error[:500]})
-        delivered = tracked.finish(state, timeout=4.0 if stop else 60.0)
+        delivered = tracked.finish(state, timeout=5.0 if stop else 60.0)
     except TakenOver as lost:
         tracked.abandon()
         return Outcome(ready.key, ready.name, "busy", tracked.run_id, str(lost))
@@ -143,9 +143,9 @@ def _train_and_test(
     ready: Ready, arrays: Arrays, tracked: TrackedRun, watch: Watch | None, started: float
 ) -> dict[str, float]:
     config = ready.config
-    device = device_of(config.trainer)
+    engine = ENGINES[config.model.engine]
     execution = _execution(config, tracked)
-    record = provenance.execution(execution.as_dict(), device.type)
+    record = provenance.execution(execution.as_dict(), engine.device_of(config.trainer).type, engine.name)
     tracked.params({**provenance.redact(params(ready))})
     tracked.tags({"lenet.execution": json.dumps(record, sort_keys=True)})
     _log_inputs(ready, arrays, tracked)
@@ -153,6 +153,9 @@ def _train_and_test(
     with Ranks(ready.cell.resolved, config.trainer, execution) as ranks:
         fitted = learn(config, arrays, execution, tracked.checkpoints, sink=tracked.metrics, watch=watch)
         ranks.join()
+    if fitted.remark:
+        print(fitted.remark, file=sys.stderr)
+        tracked.tags({"lenet.remark": fitted.remark})
     return _test(ready, arrays, tracked, fitted, started)
 
 
@@ -177,7 +180,7 @@ def _test(ready: Ready, arrays: Arrays, tracked: TrackedRun, fitted: Fitted, sta
     for path in sorted(tracked.outbox.iterdir()):
         if path.name not in ("config.yaml", "environment.txt", "data.json", "git.diff"):
             tracked.artifact(path.name)
-    tracked.metrics(figures, step=fitted.last_step)
+    tracked.metrics(figures, step=max(len(fitted.log_book), 1))
     return figures
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from lenet_lab.cell import build, threads
 from lenet_lab.config.schema import Config, Trainer
-from lenet_lab.data import Arrays
-from lenet_lab.engines import FAST_DEV_BATCHES, Execution, Hardware, Recipe, Trained, choose, fit
-from lenet_lab.fitted import Fitted, Network
+from lenet_lab.data import Arrays, Split
+from lenet_lab.engines import FAST_DEV_BATCHES, Execution, Hardware, Recipe, Trained, choose, fit, teach
+from lenet_lab.fitted import Estimator, Fitted, Network
+from lenet_lab.models import layer_table
 
 Sink = Callable[[Mapping[str, float], int], None]
 Watch = Callable[[int, float, Mapping[str, float]], None]
@@ -32,7 +35,7 @@ def learn(
     Raises:
         Diverged: the loss is no longer finite.
     """
-    return ENGINES[config.model.engine](config, arrays, execution, folder, sink, watch)
+    return ENGINES[config.model.engine].learn(config, arrays, execution, folder, sink, watch)
 
 
 def train(
@@ -102,14 +105,62 @@ def _network(
         "epochs": float(epochs),
         "epochs/best": float(trained.best_epoch or epochs),
         "params/total": float(sum(p.numel() for p in net.parameters() if p.requires_grad)),
+        "params/macs": float(sum(row.macs for row in layer_table(net, config.data.in_shape))),
         "time/train_s": trained.train_seconds,
         "images_per_s": epochs * images_per_epoch(config, len(arrays.train)) / max(trained.train_seconds, 1e-9),
     }
-    return Network(arrays.train.to(device), figures, trained.log_book, net.eval(), config.loss)
+    return Network(arrays.train.to(device), figures, trained.log_book, "", net.eval(), config.loss)
 
 
-# Who trains a model: the rows that `Model.engine` names.
-ENGINES: dict[str, Callable[..., Fitted]] = {"gradient": _network}
+def _estimator(
+    config: Config,
+    arrays: Arrays,
+    execution: Execution,
+    folder: Path | None,
+    sink: Sink | None,
+    watch: Watch | None,
+) -> Fitted:
+    """A classical model, fitted at once; half of its bar is the fit, the other half the passes over the splits."""
+    model: Any = config.model
+    shown: dict[str, float] = {}
+    furthest = [0.0]
+
+    def at(first: float, width: float) -> Callable[[float], None]:
+        def tell(share: float) -> None:
+            furthest[0] = max(furthest[0], first + width * share)
+            if watch is not None:
+                watch(0, furthest[0], shown)
+
+        return tell
+
+    classes = len(arrays.classes)
+    taught = teach(model, arrays.train, classes, config.seed, execution.threads, at(0.0, 0.5))
+    fitted = Estimator(
+        learned=taught.split,
+        figures={"time/train_s": taught.seconds, "fit/images": float(len(taught.split))},
+        log_book=(),
+        remark="",
+        model=model,
+        state=taught.learned,
+        classes=classes,
+        threads=execution.threads,
+        progress=at(0.6, 0.4),
+    )
+    if arrays.val is not None:
+        seen = replace(fitted, progress=at(0.5, 0.1)).evaluate(arrays.val)
+        acc = float((seen.predicted == seen.labels).double().mean())
+        shown.update({"val/loss": float(seen.losses.double().mean()), "val/acc": acc})
+        if sink is not None:
+            sink(shown, 1)
+    parameters = model.parameters(taught.learned)
+    more = {} if parameters is None else {"params/total": float(parameters)}
+    return replace(fitted, figures={**fitted.figures, **more}, remark=_limited(model, taught.split, arrays.train))
+
+
+def _limited(model: Any, used: Split, whole: Split) -> str:
+    if len(used) == len(whole):
+        return ""
+    return f"model={model.name} has learned from {len(used):,} of {len(whole):,} training images (model.max_train)"
 
 
 def execution_of(config: Config) -> Execution:
@@ -126,3 +177,18 @@ def device_of(trainer: Trainer) -> torch.device:
     """The first device that a trainer means."""
     gpu = trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.cuda.is_available())
     return torch.device("cuda", 0) if gpu else torch.device("cpu")
+
+
+class Engine(NamedTuple):
+    """Who trains a model and how: its name in execution records, and the device that it works on."""
+
+    learn: Callable[..., Fitted]
+    name: str
+    device_of: Callable[[Trainer], torch.device]
+
+
+# The rows that `Model.engine` names.
+ENGINES: dict[str, Engine] = {
+    "gradient": Engine(_network, "single", device_of),
+    "classical": Engine(_estimator, "classical", lambda trainer: torch.device("cpu")),
+}

@@ -83,6 +83,11 @@ class Config:
     checkpoint: Literal["best", "last"] = "best"
     test_curve: bool = False
 
+    @property
+    def rounds(self) -> int:
+        """What a run's progress counts to: epochs, or the one fit of a model without epochs."""
+        return 1 if self.trainer.fast_dev or self.model.engine != "gradient" else self.epochs
+
 
 DEFAULTS: dict[str, type] = {
     **spec.DEFAULTS,

@@ -1,5 +1,6 @@
-"""Training, through Lightning."""
+"""Training, through Lightning; classical models through scikit-learn."""
 
+from lenet_lab.engines.classical import Taught, ask, teach
 from lenet_lab.engines.execution import Execution, choose, recorded
 from lenet_lab.engines.fit import FAST_DEV_BATCHES, Hardware, Trained, fit
 from lenet_lab.engines.single import Diverged, Evaluation, Recipe, evaluate
@@ -11,9 +12,12 @@ __all__ = [
     "Execution",
     "Hardware",
     "Recipe",
+    "Taught",
     "Trained",
+    "ask",
     "choose",
     "evaluate",
     "fit",
     "recorded",
+    "teach",
 ]

@@ -13,6 +13,7 @@ from lenet_lab.models.parts import Model, Parts
 from lenet_lab.records import LabError
 
 Positive = Annotated[int, Gt(0)]
+Width = Annotated[int, Ge(0)]
 Order = Literal[
     "conv-norm-act-pool",
     "conv-norm-pool-act",
@@ -30,17 +31,24 @@ class LeNet5(Model):
     44,426 parameters on 28x28 images, 61,706 with `padding=2` or on 32x32 images.
 
     Fields: `maps` of each convolution; `units` of each hidden layer; `kernel`, the side of every convolution;
-    `padding` of the input by zeros (the first convolution's alone); `order` of a stage's parts, of which the
-    norm may be none.
+    `padding` by zeros on every side: one number is the input's (the first convolution's alone), a list has one
+    a convolution; `order` of a stage's parts, of which the norm may be none.
     """
 
     maps: Annotated[tuple[Positive, ...], MinLen(1)] = (6, 16)
     units: Annotated[tuple[Positive, ...], MinLen(1)] = (120, 84)
     kernel: Positive = 5
-    padding: Annotated[int, Ge(0)] = 0
+    padding: Width | tuple[Width, ...] = 0
     order: Order = "conv-norm-act-pool"
 
-    def build(self, parts: Parts) -> nn.Module:
+    def __post_init__(self) -> None:
+        if isinstance(self.padding, tuple) and len(self.padding) != len(self.maps):
+            raise LabError(
+                f"model.padding={list(self.padding)}: a list has one a convolution; allowed: {len(self.maps)} numbers, "
+                "or one for the input alone"
+            )
+
+    def build(self, parts: Parts) -> nn.Sequential:
         """A `Sequential` of named layers: conv1, conv1_act, conv1_pool, ..., flatten, fc1, ..., head.
 
         A layer's name does not depend on which other layers there are.
@@ -48,23 +56,14 @@ class LeNet5(Model):
         parts.norm.check(self.maps)
         net = nn.Sequential()
         image = torch.zeros(1, *parts.in_shape)
-        for number, maps in enumerate(self.maps, start=1):
-            image = self._add_stage(net, f"conv{number}", image, maps, parts)
-        net.add_module("flatten", nn.Flatten())
-        _add(net, "flatten_drop", parts.dropout.build("flatten"))
-        features = image.numel()
-        for number, units in enumerate(self.units, start=1):
-            net.add_module(f"fc{number}", nn.Linear(features, units))
-            _add(net, f"fc{number}_norm", parts.norm.fc(units))
-            net.add_module(f"fc{number}_act", parts.activation.build())
-            _add(net, f"fc{number}_drop", parts.dropout.build("fc"))
-            features = units
-        net.add_module("head", parts.head.build(features, parts.classes))
+        paddings = self.padding if isinstance(self.padding, tuple) else (self.padding, *(0 for _ in self.maps[1:]))
+        for number, (maps, padding) in enumerate(zip(self.maps, paddings, strict=True), start=1):
+            image = self._add_stage(net, f"conv{number}", image, maps, padding, parts)
+        add_classifier(net, image.numel(), self.units, parts)
         return net
 
-    def _add_stage(self, net: nn.Sequential, name: str, image: Tensor, maps: int, parts: Parts) -> Tensor:
+    def _add_stage(self, net: nn.Sequential, name: str, image: Tensor, maps: int, padding: int, parts: Parts) -> Tensor:
         """Append one stage to `net`; the image that went through it tells the next layer's size."""
-        padding = self.padding if name == "conv1" else 0
         height, width = image.shape[2:]
         if self.kernel > min(height, width) + 2 * padding:
             raise LabError(
@@ -96,6 +95,19 @@ class LeNet5(Model):
                 "allowed: larger images or fewer stages"
             )
         return parts.pool.build(channels)
+
+
+def add_classifier(net: nn.Sequential, features: int, units: tuple[int, ...], parts: Parts) -> None:
+    """Append what follows the convolutions: flatten, the hidden layers fc1, fc2, ..., head."""
+    net.add_module("flatten", nn.Flatten())
+    _add(net, "flatten_drop", parts.dropout.build("flatten"))
+    for number, width in enumerate(units, start=1):
+        net.add_module(f"fc{number}", nn.Linear(features, width))
+        _add(net, f"fc{number}_norm", parts.norm.fc(width))
+        net.add_module(f"fc{number}_act", parts.activation.build())
+        _add(net, f"fc{number}_drop", parts.dropout.build("fc"))
+        features = width
+    net.add_module("head", parts.head.build(features, parts.classes))
 
 
 def _add(net: nn.Sequential, name: str, layer: nn.Module | None) -> None:

@@ -35,8 +35,8 @@ class Parts:
 class Model(ABC):
     """An architecture: the nets it builds map float32 (n, C, H, W) to (n, classes).
 
-    `unused` names the config groups and plain keys that it has no use for: one that differs from the baseline's is
-    refused, never ignored. `engine` says who trains it, a row of `train.ENGINES`.
+    `unused` names the config groups, their keys and plain keys that it has no use for: one that differs from the
+    baseline's is refused, never ignored. `engine` says who trains it, a row of `train.ENGINES`.
     """
 
     unused: ClassVar[tuple[str, ...]] = ()

@@ -122,7 +122,7 @@ def make_plan(cells: Sequence[Ready], store: Store | None) -> Plan:
                 ready.key,
                 ready.arm,
                 ready.name,
-                ready.config.epochs,
+                ready.config.rounds,
                 ready.config.trainer.world_size,
                 ready.cell.overrides,
                 outcome,

@@ -35,7 +35,7 @@ class RunScreen:
 
     def __init__(self, ready: Any) -> None:
         config = ready.config
-        self.epochs = config.epochs
+        self.epochs = config.rounds
         self.images = config.data.counts()[0]
         self.console = Console(stderr=True)
         self.progress = Progress(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,16 @@ import yaml
 from torch import nn
 
 from lenet_lab.records import LabError
-from lenet_lab.tracking import pt2
+from lenet_lab.tracking import estimators, pt2
 from lenet_lab.tracking.artifacts import digests, find_run, read_checked
+from lenet_lab.tracking.sound import sound
 
 if TYPE_CHECKING:
+    from lenet_lab.models.classical import Classical, Learned
     from lenet_lab.tracking.store import Store
 
 MODEL, GRAPH = "model/MLmodel", "model/data/model.pt2"
+ESTIMATORS = ("model/estimator.skops", "estimator.skops")
 
 
 def save_network(folder: Path, net: nn.Module, example: torch.Tensor) -> None:
@@ -50,7 +54,7 @@ def load_network(store: Store, run_id: str) -> nn.Module:
     """
     run = find_run(store, run_id)
     files = sorted(name for name in digests(run_id, run.data.tags) if name.startswith("model/"))
-    if not files:
+    if not files or ESTIMATORS[0] in files:
         raise LabError(f"run {run_id}: has no tracked network; `tracking.artifacts=full` keeps one")
     if strange := [name for name in files if name.startswith("model/data/") and name != GRAPH]:
         raise LabError(f"run {run_id}: {strange[0]}: is in no format that is loaded here; allowed: pt2")
@@ -65,6 +69,41 @@ def load_network(store: Store, run_id: str) -> nn.Module:
             return _load(Path(folder) / "model")
         except LabError as error:
             raise LabError(f"run {run_id}: {GRAPH}: {error}") from None
+
+
+def save_classical(path: Path, state: Learned) -> None:
+    """Write what a classical model has learned as one skops file: arrays and plain values, no pickle."""
+    import skops.io
+
+    skops.io.dump(vars(state), path, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
+
+
+def load_classical(store: Store, run_id: str, model: Classical, features: int, classes: int) -> Learned:
+    """What a run's classical model has learned, checked against the run's digests and loaded without unpickling.
+
+    Args:
+        model: of the run's configuration; features: pixels of an image.
+
+    Raises:
+        LabError: the run has none, it is missing or damaged, holds a type that no model of lenet_lab is made of, or is
+            no state of this model.
+    """
+    run = find_run(store, run_id)
+    files = digests(run_id, run.data.tags)
+    found = next((name for name in ESTIMATORS if name in files), None)
+    if found is None:
+        raise LabError(f"run {run_id}: has no tracked classical model")
+    content = read_checked(store, run, found)
+    try:
+        state = estimators.load(content)
+        right = sound(model.name, state, features, classes)
+    except LabError as error:
+        raise LabError(f"run {run_id}: {found}: {error}") from None
+    except Exception:  # whatever is missing, or of another kind than a model's
+        right = False
+    if not right:
+        raise LabError(f"run {run_id}: {found}: is no state of model={model.name}")
+    return state
 
 
 def _check_flavor(path: Path) -> None:
