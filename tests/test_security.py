@@ -17,13 +17,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from leftovers import Left, empty_store
 
+from lenet_lab.cli import main
 from lenet_lab.config.compose import composer
 from lenet_lab.config.secrets import refuse_secrets
 from lenet_lab.engines.checkpoints import VerifiedCheckpointIO, digest_path
 from lenet_lab.provenance import redact, redact_text
 from lenet_lab.records import LabError
 from lenet_lab.sweeps.printing import texts
+from lenet_lab.tracking.parents import open_parent
 from lenet_lab.tracking.store import open_store, public
 from tests.conftest import REPOSITORY
 
@@ -76,6 +79,52 @@ def test_names_are_inert_on_the_terminal(name):
     shown = texts([name])[0]
     assert all(character.isprintable() for character in shown.plain)
     assert not shown.spans
+
+
+HOSTILE = "\x1b]0;title\x07\x1b[31m\u202egnp.exe\u2028[bold]x[/bold]\r\n\x9b31m\x7f"
+
+
+def test_names_tags_and_notes_are_inert_in_every_command(tmp_path, tmp_path_factory, monkeypatch, capsys):
+    """What somebody else has written into the store is shown as it is, and obeyed by nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store = empty_store(tmp_path_factory, tmp_path)
+    said = dict.fromkeys(("lenet.error", "lenet.note", "lenet.arm", "lenet.host", "mlflow.note.content"), HOSTILE)
+    said["lenet.sha256"] = "{}"
+    runs = [Left(store, n, state, **said) for n, state in enumerate(("failed", "complete", "dead"))]
+    cells = [{"key": run.key, "arm": HOSTILE, "name": HOSTILE, "overrides": [HOSTILE]} for run in runs]
+    sweep = "ab" * 32
+    parent = open_parent(store, sweep, HOSTILE, cells)
+    for run_id in (parent, *(run.run_id for run in runs)):
+        store.client.set_tag(run_id, "mlflow.runName", HOSTILE)
+    for run in runs:
+        store.client.log_param(run.run_id, "pool", HOSTILE)
+        store.client.log_metric(run.run_id, "test/acc", 0.5)
+    commands = (
+        ("status",),
+        ("status", sweep[:8]),
+        ("report",),
+        ("archive", "--state", "failed"),
+        ("archive", runs[0].run_id, "--yes"),
+        ("archive", "--restore", runs[0].run_id, "--yes"),
+        ("gc", "--dead"),
+        ("export", "--out", "x.zip"),
+        ("diff", runs[0].run_id, runs[1].run_id),
+        ("doctor",),
+    )
+    for words in commands:
+        with pytest.raises(SystemExit):
+            main(words)
+        shown = capsys.readouterr()
+        assert shown.out + shown.err, words
+        hidden = {c for c in shown.out + shown.err if not c.isprintable() and c != "\n"}
+        assert not hidden, (words, hidden)
+        assert "Traceback" not in shown.err
+    assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith("mlflow")) == [
+        "mlartifacts",
+        "reports",
+        "x.zip",
+    ]
 
 
 def test_secrets_are_taken_out_of_what_is_stored():
