@@ -35,7 +35,8 @@ def main(words: Sequence[str]) -> int:
     if chosen.attach and runs.parent is None:
         raise LabError("report: --attach: name a sweep, whose page the report goes to")
     if not runs.records:
-        raise LabError(f"report: {runs.title}: no tracked runs to report on; run something first")
+        cells = f"none of its {len(runs.asked)} cells has a run" if runs.asked else "no tracked runs to report on"
+        raise LabError(f"report: {runs.title}: {cells}; run something first")
     facts = build(runs.records, runs.curves, _question(chosen, runs), runs.predictions)
     out = chosen.out or Path("reports") / runs.folder
     if chosen.check:

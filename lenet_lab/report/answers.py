@@ -110,12 +110,12 @@ def _mcnemar(
     pairs: Sequence[tuple[int, int]], found: Mapping[int, Mapping[int, Predictions]]
 ) -> tuple[tuple[Answers, ...], tuple[str, ...]]:
     """Every seed that both arms of a pair have, by itself: McNemar speaks of one pair of networks."""
-    from lenet_lab.stats import mcnemar
+    from lenet_lab.stats.mcnemar import mcnemar
 
     rows = []
     for arm, base in pairs:
         one, other = found.get(arm, {}), found.get(base, {})
         for seed in sorted(one.keys() & other.keys()):
-            b, c, p = mcnemar.mcnemar(one[seed].predicted, other[seed].predicted, one[seed].label)
+            b, c, p = mcnemar(one[seed].predicted, other[seed].predicted, one[seed].label)
             rows.append(Answers(arm, base, seed, int(b), int(c), float(p)))
     return tuple(rows), () if rows else ("No seed of a pair has predictions of both arms: no McNemar test.",)

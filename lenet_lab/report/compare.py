@@ -141,12 +141,12 @@ def _wanted(
 
 
 def _contrast(values: Mapping[int, Values], one: int, other: int, question: Question) -> Contrast:
-    from lenet_lab.stats import paired
+    from lenet_lab.stats.paired import compare as paired
 
     seeds = tuple(sorted(values[one].keys() & values[other].keys()))
     if not seeds:
         return Contrast(one, other, seeds, *(None,) * 11, TOO_FEW)
-    found = paired.compare(
+    found = paired(
         {seed: values[one][seed] for seed in seeds}, {seed: values[other][seed] for seed in seeds}, question.level
     )
     low, high = found.interval or (None, None)
@@ -172,10 +172,10 @@ def _contrast(values: Mapping[int, Values], one: int, other: int, question: Ques
 
 def _judged(contrasts: Sequence[Contrast], family: int, question: Question) -> list[Contrast]:
     """Holm over the first `family` of them, how each reads, and what more seeds would do where that is open."""
-    from lenet_lab.stats import multiplicity
+    from lenet_lab.stats.multiplicity import holm
 
-    holm = multiplicity.holm([one.p for one in contrasts[:family]])
-    adjusted = (*holm, *(None,) * (len(contrasts) - family))
+    tested = holm([one.p for one in contrasts[:family]])
+    adjusted = (*tested, *(None,) * (len(contrasts) - family))
     judged = []
     for place, (one, p) in enumerate(zip(contrasts, adjusted, strict=True)):
         size = family if place < family else 1
@@ -197,7 +197,7 @@ def _reading(one: Contrast, p: float | None, family: int, question: Question) ->
 
 def _needed(one: Contrast, family: int, question: Question) -> int | None:
     """Seeds with which the difference seen, or the one that the study hopes for, would show at Holm's first step."""
-    from lenet_lab.stats import power
+    from lenet_lab.stats.power import seeds_needed
 
     hoped = question.study.difference if question.study is not None and question.metric == "test/acc" else None
     size = hoped or abs(one.mean or 0.0)
@@ -205,7 +205,7 @@ def _needed(one: Contrast, family: int, question: Question) -> int | None:
         return None
     strict = 1 - (1 - question.level) / family
     try:
-        found = power.seeds_needed(one.sd, size, strict, POWER)
+        found = seeds_needed(one.sd, size, strict, POWER)
     except ValueError:
         return None
     return found if found <= MOST_NEEDED else None
@@ -218,17 +218,17 @@ def _detectable(one: Contrast, family: int, question: Question) -> float | None:
 
 @lru_cache
 def _detectable_effect(n: int, level: float) -> float | None:
-    from lenet_lab.stats import power
+    from lenet_lab.stats.power import smallest_detectable
 
     try:
-        return power.smallest_detectable(1.0, n, level, POWER)
+        return smallest_detectable(1.0, n, level, POWER)
     except ValueError:  # beyond what the noncentral t can be computed for
         return None
 
 
 def _marked(arms: tuple[Arm, ...], values: Mapping[int, Values], question: Question) -> tuple[Arm, ...]:
     """The arms with the mark of those that cannot be told from the best; none is marked where nobody could tell."""
-    from lenet_lab.stats import best
+    from lenet_lab.stats.best import indistinguishable_from_best
 
     able = {arm.number: values[arm.number] for arm in arms if len(values[arm.number]) > 1}
     diverged = frozenset(f"{arm.number}" for arm in arms if arm.diverged)
@@ -236,7 +236,7 @@ def _marked(arms: tuple[Arm, ...], values: Mapping[int, Values], question: Quest
         return arms
     sign = question.measure.sign
     signed = {f"{number}": {seed: sign * value for seed, value in one.items()} for number, one in able.items()}
-    found = best.indistinguishable_from_best(signed, diverged, question.level)
+    found = indistinguishable_from_best(signed, diverged, question.level)
     return tuple(replace(arm, best=f"{arm.number}" in found) for arm in arms)
 
 

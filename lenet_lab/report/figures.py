@@ -91,7 +91,7 @@ _HAS = {
     "accuracy": lambda facts: any(facts.metric in arm.metrics for arm in facts.arms),
     "differences": lambda facts: any(one.mean is not None for one in facts.contrasts),
     "learning_curves": lambda facts: any(arm.curves for arm in facts.arms),
-    "interactions": lambda facts: any(len(one.factors) == 2 for one in facts.effects),
+    "interactions": lambda facts: bool(study_plots.crossed(facts)),
     "pareto": lambda facts: bool(study_plots.costs(facts)),
     "confusion": lambda facts: bool(facts.confusions),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_PANELS = 6
+MOST_PANELS, MOST_LEVELS = 6, 10
 MOST_POINTS = 40
 _COSTS = {
     "params/macs": "multiply-accumulates an image",
@@ -28,7 +29,7 @@ _COSTS = {
 def interactions(facts: Facts) -> Figure:
     """A panel a pair of factors: parallel lines would mean that they do not interact."""
     asked = measure(facts.metric)
-    pairs = list(dict.fromkeys(one.factors for one in facts.effects if len(one.factors) == 2))[:MOST_PANELS]
+    pairs = crossed(facts)[:MOST_PANELS]
     columns = min(len(pairs), 3)
     rows = -(-len(pairs) // columns)
     figure = new(max(6.2, 3.9 * columns), 3.7 * rows)
@@ -56,6 +57,13 @@ def interactions(facts: Facts) -> Figure:
         axes.legend(frameon=False, fontsize=8)
     figure.suptitle(f"mean, {facts.level:.0%} t interval over seeds", fontsize=9)
     return figure
+
+
+def crossed(facts: Facts) -> list[tuple[str, ...]]:
+    """The pairs of factors with few enough levels to be drawn."""
+    levels: dict[tuple[str, ...], int] = Counter(one.factors for one in facts.effects)
+    few = {one.factors[0] for one in facts.effects if len(one.factors) == 1 and levels[one.factors] <= MOST_LEVELS}
+    return [pair for pair in levels if len(pair) == 2 and set(pair) <= few]
 
 
 def costs(facts: Facts) -> dict[str, dict[int, float]]:
