@@ -32,7 +32,7 @@ class Augmentation(ABC):
     def apply(self, images: Tensor, key: Tensor, positions: Tensor, levels: Levels) -> Tensor:
         """Images float32 (n, C, H, W) distorted, same shape and device; the argument is left as it was.
 
-        Pure, and without host synchronisation; `torch.func.vmap` may batch images, key and positions.
+        Pure, and without host synchronisation; `torch.func.vmap` may batch images, and with them key and positions.
 
         Args:
             key: int64 (2,) on the images' device, `streams.key(seed, "augment", epoch)`, epochs counted from 0.

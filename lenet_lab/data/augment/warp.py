@@ -42,9 +42,9 @@ def looks_at(matrix: Tensor, size: tuple[int, int]) -> Tensor:
 
     `torch.nn.functional.affine_grid`, which `torch.func.vmap` cannot batch.
     """
-    x, y = (((torch.arange(n, device=matrix.device) * 2 + 1) / n - 1) for n in reversed(size))
-    (xx, xy, x0), (yx, yy, y0) = ((value[:, None, None] for value in row.unbind(-1)) for row in matrix.unbind(-2))
-    return torch.stack([xx * x + (xy * y[:, None] + x0), yx * x + (yy * y[:, None] + y0)], -1)
+    x, y = (((torch.arange(n, device=matrix.device) * 2 + 1) / n - 1)[:, None] for n in reversed(size))
+    by_x, by_y, start = (column[:, None, :] for column in matrix.unbind(-1))
+    return (by_x * x)[:, None] + (by_y * y + start)[:, :, None]
 
 
 def smooth(noise: Tensor, sigma: float) -> Tensor:
