@@ -8,7 +8,7 @@ ROUNDS ?= 20
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-faults lint format docs constraints clean
+.PHONY: help setup demo test test-fast test-faults calibration lint format docs constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ test-fast: $(STAMP) ## the inner loop: what takes less than two minutes
 
 test-faults: $(STAMP) ## the fault campaign: kills, signals, full disks, locked stores, servers away (ROUNDS=20)
 	$(BIN)/python -m tests.faults --rounds $(ROUNDS)
+
+calibration: $(STAMP) ## simulate studies whose truth is known, and write the figures into docs/statistics.md
+	$(BIN)/python -m tests.calibration
 
 lint: $(STAMP) ## formatting, lint and types
 	$(BIN)/ruff format --check .
