@@ -168,8 +168,8 @@ def _check_batch_norm(config: Config, net: nn.Module, train_size: int) -> None:
         refuse(
             "batch_size",
             size,
-            f"leaves a batch of one image, which batch norm of hidden units cannot train on; allowed: sizes that do not "
-            f"leave 1 of {train_size}",
+            f"leaves a batch of one image, which batch norm of hidden units cannot train on; allowed: sizes that do "
+            f"not leave 1 of {train_size}",
         )
     if world > 1 and (config.trainer.accelerator == "cpu" or not torch.cuda.is_available()):
         refuse("norm", "bn", "several processes on the CPU cannot share its statistics; allowed: other norms, or GPUs")

@@ -7,8 +7,8 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import yaml
@@ -42,7 +42,7 @@ def run(ready: Ready, watch: Watch | None = None) -> Outcome:
         arrays = load(ready.config.data)
         store = open_store(ready.config.tracking.uri)
         try:
-            tracked = _claim(store, ready)
+            tracked = claim_run(store, ready, ENGINES[ready.config.model.engine].name)
         except Busy as busy:
             return Outcome(ready.key, ready.name, "busy", error=str(busy))
         if not isinstance(tracked, TrackedRun):
@@ -72,48 +72,112 @@ def rerun(ready: Ready, of: str, key: str, execution: str, watch: Watch | None =
 def _live(
     ready: Ready, arrays: Arrays, tracked: TrackedRun, watch: Watch | None, started: float, signals: Signals
 ) -> Outcome:
-    """The life of a claimed run, to whatever end it comes; the end is said last."""
-    figures: dict[str, float] | None = None
-    error: str | None = None
-    stop: Stopped | None = None
-    try:
-        tracked.begin({**_tags(ready), **tracked.note})
-        figures = _train_and_test(ready, arrays, tracked, watch, started)
-        state = "complete"
+    """The life of a claimed run, to whatever end it comes."""
+    life = Life(ready, arrays, tracked, started)
+    with life.part():
+        life.begin()
+        life.test(_train(ready, arrays, tracked, life.execution, watch))
         signals.only_hurry(tracked.hurry)
-    except Diverged as diverged:
-        state, error = "diverged", str(diverged)
-    except Stopped as stopped:
-        state, error, stop = "stopped", f"stopped by {stopped}", stopped
-    except TakenOver as lost:
-        tracked.abandon()
-        return Outcome(ready.key, ready.name, "busy", tracked.run_id, str(lost))
-    except (Exception, SystemExit) as failure:
-        state, error = "failed", provenance.redact_text(f"{type(failure).__name__}: {failure}".splitlines()[0])
-        trace = provenance.redact_text(traceback.format_exc())
-        with suppress(OSError, TakenOver):  # a full disk: the outcome says what went wrong all the same
-            print(trace, file=sys.stderr)
-            _write(tracked, "error.txt", trace)
     signals.only_hurry(tracked.hurry)
-    delivered = False
-    try:
-        if error:
-            tracked.tags({"lenet.error": error[:500]})
-        delivered = tracked.finish(state, timeout=5.0 if stop else 60.0)
-    except TakenOver as lost:
-        tracked.abandon()
-        return Outcome(ready.key, ready.name, "busy", tracked.run_id, str(lost))
-    except OSError as full:  # the end could not even be written here: the run counts as dead, and can be resumed
-        tracked.abandon()
-        state, error = "failed", f"{full.strerror}: {full.filename or tracked.outbox}" if state == "complete" else error
-    if stop is not None:
-        raise stop
-    seconds = time.perf_counter() - started
-    return Outcome(ready.key, ready.name, state, tracked.run_id, error, seconds, delivered, figures)
+    return life.end()
 
 
-def _claim(store: Store, ready: Ready) -> Any:
-    """The run to train, or the finished MLflow run.
+class Life:
+    """A claimed run on its way to whatever end it comes to; the end is said last."""
+
+    def __init__(self, ready: Ready, arrays: Arrays, tracked: TrackedRun, started: float) -> None:
+        self.ready, self.arrays, self.tracked, self.started = ready, arrays, tracked, started
+        self.state, self.error = "complete", ""
+        self.stop: Stopped | None = None
+        self.lost: TakenOver | None = None
+        self.figures: dict[str, float] | None = None
+        self.execution = _execution(ready.config, tracked)
+
+    @property
+    def goes_on(self) -> bool:
+        """Nothing has ended it yet."""
+        return self.state == "complete" and self.lost is None
+
+    @contextmanager
+    def part(self) -> Iterator[None]:
+        """Whatever goes wrong inside is how the run ends."""
+        try:
+            yield
+        except Diverged as diverged:
+            self.state, self.error = "diverged", str(diverged)
+        except Stopped as stopped:
+            self.state, self.error, self.stop = "stopped", f"stopped by {stopped}", stopped
+        except TakenOver as lost:
+            self.lost = lost
+        except (Exception, SystemExit) as failure:
+            self.state = "failed"
+            self.error = provenance.redact_text(f"{type(failure).__name__}: {failure}".splitlines()[0])
+            trace = provenance.redact_text(traceback.format_exc())
+            with suppress(OSError, TakenOver):  # a full disk: the outcome says what went wrong all the same
+                print(trace, file=sys.stderr)
+                _write(self.tracked, "error.txt", trace)
+
+    def begin(self, engine: str | None = None) -> None:
+        """Take the run and say what it is; `engine` where it is not the model's own."""
+        ready, tracked = self.ready, self.tracked
+        tracked.begin({**_tags(ready), **tracked.note})
+        own = ENGINES[ready.config.model.engine]
+        device = own.device_of(ready.config.trainer).type
+        record = provenance.execution(self.execution.as_dict(), device, engine or own.name)
+        tracked.params({**provenance.redact(params(ready))})
+        tracked.tags({"lenet.execution": json.dumps(record, sort_keys=True)})
+        _log_inputs(ready, self.arrays, tracked)
+
+    def test(self, fitted: Fitted) -> None:
+        """The one reading of the test set, with the tested weights, and everything that is made of it."""
+        ready, arrays, tracked = self.ready, self.arrays, self.tracked
+        if fitted.remark:
+            print(fitted.remark, file=sys.stderr)
+            tracked.tags({"lenet.remark": fitted.remark})
+        train_eval, test = fitted.evaluate(fitted.learned), fitted.evaluate(arrays.test)
+        figures = {
+            "train_eval/loss": float(train_eval.losses.double().mean()),
+            "train_eval/acc": float((train_eval.predicted == train_eval.labels).double().mean()),
+            **fitted.figures,
+            **write_outputs(tracked.outbox, ready.name, fitted, arrays, test, ready.config),
+        }
+        figures["time/total_s"] = time.perf_counter() - self.started
+        for path in sorted(tracked.outbox.iterdir()):
+            if path.name not in ("config.yaml", "environment.txt", "data.json", "git.diff"):
+                tracked.artifact(path.name)
+        tracked.metrics(figures, step=max(len(fitted.log_book), 1))
+        self.figures = figures
+
+    def end(self, patience: float = 60.0) -> Outcome:
+        """Say how it ended, waiting `patience` seconds for the store.
+
+        Raises:
+            Stopped: what has stopped the run, after it has been said.
+        """
+        ready, tracked, delivered = self.ready, self.tracked, False
+        if self.lost is None:
+            try:
+                if self.error:
+                    tracked.tags({"lenet.error": self.error[:500]})
+                delivered = tracked.finish(self.state, timeout=min(patience, 5.0) if self.stop else patience)
+            except TakenOver as lost:
+                self.lost = lost
+            except OSError as full:  # the end could not even be written: the run counts as dead, and can be resumed
+                tracked.abandon()
+                if self.state == "complete":
+                    self.state, self.error = "failed", f"{full.strerror}: {full.filename or tracked.outbox}"
+        if self.lost is not None:
+            tracked.abandon()
+            return Outcome(ready.key, ready.name, "busy", tracked.run_id, str(self.lost))
+        if self.stop is not None:
+            raise self.stop
+        seconds = time.perf_counter() - self.started
+        error = self.error or None
+        return Outcome(ready.key, ready.name, self.state, tracked.run_id, error, seconds, delivered, self.figures)
+
+
+def claim_run(store: Store, ready: Ready, engine: str) -> Any:
+    """The run to train, or the finished MLflow run; one that another engine has begun is begun anew.
 
     Raises:
         Busy: another process trains it.
@@ -124,8 +188,13 @@ def _claim(store: Store, ready: Ready) -> Any:
     if not isinstance(found, TrackedRun):
         same = sweep.redo != "code" or found.data.tags.get("lenet.code") == now
         return found if same else claim(store, ready.key, ready.name, fresh=True)
+    if not any(found.checkpoints.iterdir()):
+        return found
+    if _record(found).get("engine", engine) != engine:
+        found.abandon()
+        return claim(store, ready.key, ready.name, fresh=True)
     begun = found.before.get("lenet.code", now)
-    if begun == now or not any(found.checkpoints.iterdir()):
+    if begun == now:
         return found
     if sweep.changed_code == "continue":
         found.note = {"lenet.changed_code": f"{begun} -> {now}"}
@@ -139,49 +208,29 @@ def _claim(store: Store, ready: Ready) -> Any:
     )
 
 
-def _train_and_test(
-    ready: Ready, arrays: Arrays, tracked: TrackedRun, watch: Watch | None, started: float
-) -> dict[str, float]:
+def _train(ready: Ready, arrays: Arrays, tracked: TrackedRun, execution: Execution, watch: Watch | None) -> Fitted:
     config = ready.config
-    engine = ENGINES[config.model.engine]
-    execution = _execution(config, tracked)
-    record = provenance.execution(execution.as_dict(), engine.device_of(config.trainer).type, engine.name)
-    tracked.params({**provenance.redact(params(ready))})
-    tracked.tags({"lenet.execution": json.dumps(record, sort_keys=True)})
-    _log_inputs(ready, arrays, tracked)
-
     with Ranks(ready.cell.resolved, config.trainer, execution) as ranks:
         fitted = learn(config, arrays, execution, tracked.checkpoints, sink=tracked.metrics, watch=watch)
         ranks.join()
-    if fitted.remark:
-        print(fitted.remark, file=sys.stderr)
-        tracked.tags({"lenet.remark": fitted.remark})
-    return _test(ready, arrays, tracked, fitted, started)
+    return fitted
 
 
 def _execution(config: Config, tracked: TrackedRun) -> Execution:
     """A resumed run goes on as it was begun: other threads or another memory format would change its last bits."""
     try:
-        return recorded(json.loads(tracked.before.get("lenet.execution", "")))
-    except (ValueError, KeyError):
+        return recorded(_record(tracked))
+    except KeyError:
         return execution_of(config)
 
 
-def _test(ready: Ready, arrays: Arrays, tracked: TrackedRun, fitted: Fitted, started: float) -> dict[str, float]:
-    """The one reading of the test set, with the tested weights, and everything that is made of it."""
-    train_eval, test = fitted.evaluate(fitted.learned), fitted.evaluate(arrays.test)
-    figures = {
-        "train_eval/loss": float(train_eval.losses.double().mean()),
-        "train_eval/acc": float((train_eval.predicted == train_eval.labels).double().mean()),
-        **fitted.figures,
-        **write_outputs(tracked.outbox, ready.name, fitted, arrays, test, ready.config),
-    }
-    figures["time/total_s"] = time.perf_counter() - started
-    for path in sorted(tracked.outbox.iterdir()):
-        if path.name not in ("config.yaml", "environment.txt", "data.json", "git.diff"):
-            tracked.artifact(path.name)
-    tracked.metrics(figures, step=max(len(fitted.log_book), 1))
-    return figures
+def _record(tracked: TrackedRun) -> dict[str, Any]:
+    """The execution record of the run that is gone on with, empty where it has none."""
+    try:
+        record = json.loads(tracked.before.get("lenet.execution", ""))
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _tags(ready: Ready) -> dict[str, str]:

@@ -53,29 +53,13 @@ def train(
     """
     net = build(config)
     limit = FAST_DEV_BATCHES if config.trainer.fast_dev else None
-    recipe = Recipe(
-        objective=config.loss,
-        optimizer=config.optimizer,
-        schedule=config.schedule,
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-        seed=config.seed,
-        epochs=1 if limit else config.epochs,
-        steps_per_epoch=math.ceil(images_per_epoch(config, len(arrays.train)) / config.batch_size.value),
-        execution=execution,
-        augment=config.augment,
-        order=config.order,
-    )
-    trainer = config.trainer
-    kind = "gpu" if device_of(trainer).type == "cuda" else "cpu"
-    hardware = Hardware(kind, trainer.devices, trainer.nodes, trainer.precision)
     trained = fit(
         net,
-        recipe,
+        recipe_of(config, arrays, execution),
         arrays,
         config.batch_size.value,
         config.early_stopping,
-        hardware,
+        hardware_of(config.trainer),
         folder,
         sink=sink,
         watch=watch,
@@ -83,6 +67,29 @@ def train(
         limit=limit,
     )
     return net, trained
+
+
+def recipe_of(config: Config, arrays: Arrays, execution: Execution) -> Recipe:
+    """How a network of this configuration is trained on these images."""
+    return Recipe(
+        objective=config.loss,
+        optimizer=config.optimizer,
+        schedule=config.schedule,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        seed=config.seed,
+        epochs=1 if config.trainer.fast_dev else config.epochs,
+        steps_per_epoch=math.ceil(images_per_epoch(config, len(arrays.train)) / config.batch_size.value),
+        execution=execution,
+        augment=config.augment,
+        order=config.order,
+    )
+
+
+def hardware_of(trainer: Trainer) -> Hardware:
+    """On what it is trained."""
+    kind = "gpu" if device_of(trainer).type == "cuda" else "cpu"
+    return Hardware(kind, trainer.devices, trainer.nodes, trainer.precision)
 
 
 def _network(
@@ -95,6 +102,11 @@ def _network(
 ) -> Fitted:
     """A network with its tested weights: the best on validation or the last, as `checkpoint` says."""
     net, trained = train(config, arrays, execution, folder, sink, watch)
+    return network(config, arrays, net, trained)
+
+
+def network(config: Config, arrays: Arrays, net: nn.Module, trained: Trained) -> Network:
+    """What training has made of a network, with its tested weights: the best on validation or the last."""
     best = config.checkpoint == "best" and arrays.val is not None
     device = device_of(config.trainer)
     net.to("cpu")

@@ -1,0 +1,149 @@
+"""Several runs in one process, trained as one: each with its own life, run and end."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lenet_lab.cell import Ready, build, load
+from lenet_lab.config.keys import identity
+from lenet_lab.config.schema import Config
+from lenet_lab.engines import FAST_DEV_BATCHES, Diverged
+from lenet_lab.engines.pack import Replica, fit_pack
+from lenet_lab.outcome import Outcome
+from lenet_lab.run import Life, claim_run
+from lenet_lab.signals import Signals, Stopped
+from lenet_lab.tracking import Busy, TrackedRun, open_store
+from lenet_lab.train import hardware_of, network, recipe_of
+
+Watch = Callable[[int, float, Mapping[str, float]], None]
+ENGINE = "replicas"
+END_S = 6.0  # for the ends of all runs together, when a signal has stopped them
+
+
+def shape(config: Config, resolved: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """What runs of one pack have in common; None for a run that has to train by itself.
+
+    They may differ in seed, rate, the size of the penalty and initial weights.
+    """
+    trainer = config.trainer
+    alone = (
+        config.model.engine != "gradient"
+        or not config.optimizer.scalable
+        or trainer.world_size > 1
+        or trainer.precision == "16-mixed"  # one scaler would couple them
+    )
+    if alone:
+        return None
+    own = identity(resolved)
+    for key in ("seed", "lr", "init"):
+        own.pop(key)
+    own["weight_decay"] = {"penalty": own["weight_decay"].get("penalty", "l2")}
+    return tuple(f"{key}={own[key]!r}" for key in sorted(own))
+
+
+def run_pack(several: Sequence[Ready], watch: Watch | None = None) -> list[Outcome]:
+    """Train cells of one shape together and track each, unless it is complete already.
+
+    Raises:
+        LabError: the store or the data cannot be had; nothing is changed then.
+        Stopped: SIGTERM or SIGINT; every run says so and can be resumed.
+    """
+    started = time.perf_counter()
+    outcomes: dict[str, Outcome] = {}
+    lives: list[Life] = []
+    with Signals() as signals:
+        arrays = load(several[0].config.data)
+        store = open_store(several[0].config.tracking.uri)
+        for ready in several:
+            try:
+                tracked = claim_run(store, ready, ENGINE)
+            except Busy as busy:
+                outcomes[ready.key] = Outcome(ready.key, ready.name, "busy", error=str(busy))
+                continue
+            if isinstance(tracked, TrackedRun):
+                lives.append(Life(ready, arrays, tracked, started))
+            else:
+                done = Outcome(ready.key, ready.name, "done", tracked.info.run_id, figures=dict(tracked.data.metrics))
+                outcomes[ready.key] = done
+        stop = _train(lives, watch)
+        for life in lives:
+            signals.only_hurry(life.tracked.hurry)
+        end = time.monotonic() + END_S
+        for life in lives:
+            try:
+                outcomes[life.ready.key] = life.end(max(0.1, end - time.monotonic()) if stop else 60.0)
+            except Stopped:
+                continue
+    if stop is not None:
+        raise stop
+    return [outcomes[ready.key] for ready in several]
+
+
+def _train(lives: Sequence[Life], watch: Watch | None) -> Stopped | None:
+    """From the beginning of every life to its test; what has stopped them all, if anything has."""
+    os.environ["LENET_LAB_TIMING"] = "packed"
+    for life in lives:
+        with life.part():
+            life.begin(ENGINE)
+        if life.stop is not None:
+            return _stop(lives, life.stop)
+    living = [life for life in lives if life.goes_on]
+    if not living:
+        return None
+    config, execution = living[0].ready.config, living[0].execution
+    arrays, results = living[0].arrays, []
+    try:
+        results = fit_pack(
+            [
+                Replica(
+                    build(life.ready.config),
+                    recipe_of(life.ready.config, arrays, execution),
+                    life.tracked.checkpoints,
+                    life.tracked.metrics,
+                )
+                for life in living
+            ],
+            arrays,
+            config.batch_size.value,
+            config.early_stopping,
+            hardware_of(config.trainer),
+            watch,
+            config.test_curve,
+            FAST_DEV_BATCHES if config.trainer.fast_dev else None,
+        )
+    except Stopped as stop:
+        return _stop(lives, stop)
+    except Exception as failure:
+        for life in living:
+            with life.part():
+                raise failure
+        return None
+    for life, result in zip(living, results, strict=True):
+        with life.part():
+            if isinstance(result, Diverged):
+                raise result
+            net = build(life.ready.config)
+            life.test(network(life.ready.config, arrays, net, result))
+        if life.stop is not None:
+            return _stop(lives, life.stop)
+    return None
+
+
+def _stop(lives: Sequence[Life], stop: Stopped) -> Stopped:
+    """The signal that has reached one of them is meant for all that still go on."""
+    for life in lives:
+        if life.goes_on and life.figures is None:
+            life.state, life.error, life.stop = "stopped", f"stopped by {stop}", stop
+    return stop
+
+
+def pack(cells: Sequence[Ready], most: int) -> list[list[Ready]]:
+    """Cells of one shape side by side, at most so many together; a pack of one is a run by itself."""
+    groups: dict[Any, list[Ready]] = {}
+    for number, ready in enumerate(cells):
+        own = shape(ready.config, ready.cell.resolved)
+        groups.setdefault((ready.data_digest, own) if own is not None else number, []).append(ready)
+    return [group[low : low + most] for group in groups.values() for low in range(0, len(group), most)]

@@ -1,0 +1,81 @@
+"""Runs trained together are tracked as runs: each its own metrics, artifacts, failure and end."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lenet_lab.cell import make_ready
+from lenet_lab.config.compose import compose_cell
+from lenet_lab.packs import pack, run_pack, shape
+from lenet_lab.run import run
+from lenet_lab.tracking import open_store, read_runs
+
+FEW = ("data=digits", "data.train_size=200", "epochs=2", "tracking.artifacts=minimal")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LENET_LAB_TIMING", "alone")
+    return tmp_path
+
+
+def cell(*words):
+    return make_ready(compose_cell([*FEW, *words]))
+
+
+def by_seed(store):
+    return {record.seed: record for record in read_runs(store)}
+
+
+def test_every_run_of_a_pack_is_a_run(folder):
+    cells = [cell(f"seed={seed}", "norm=bn", "dropout=0.2") for seed in range(3)]
+    assert [outcome.state for outcome in run_pack(cells)] == ["complete"] * 3
+    store = open_store()
+    together = by_seed(store)
+    assert [together[seed].tags["lenet.timing"] for seed in range(3)] == ["packed"] * 3
+    assert {json.loads(record.tags["lenet.execution"])["engine"] for record in together.values()} == {"replicas"}
+    for record in together.values():
+        files = {path.name for path in (Path("mlartifacts")).rglob(f"*{record.run_id}*/**/*")}
+        assert {"config.yaml", "predictions.npz", "weights.safetensors"} <= files
+        history = store.client.get_metric_history(record.run_id, "val/acc")
+        assert [point.step for point in history] == [1, 2]
+    assert [outcome.state for outcome in run_pack(cells)] == ["done"] * 3
+    again = run(cell("seed=1", "norm=bn", "dropout=0.2"))
+    assert again.state == "done"
+    assert again.run_id == together[1].run_id
+
+
+def test_a_run_alone_comes_to_the_same_accuracy(folder):
+    for outcome in run_pack([cell(f"seed={seed}") for seed in range(2)]):
+        assert outcome.state == "complete"
+    packed = by_seed(open_store())
+    other = run(cell("seed=1", f"tracking.uri=sqlite:///{folder}/other.db"))
+    assert other.figures["test/loss"] == pytest.approx(packed[1].metrics["test/loss"], rel=1e-3)
+    assert other.figures["epochs"] == packed[1].metrics["epochs"] == 2
+
+
+def test_a_diverging_run_is_an_outcome_of_its_own():
+    cells = [cell("optimizer=sgd", "activation=relu", f"lr={rate}") for rate in ("0.01", "1e30", "0.02")]
+    assert [outcome.state for outcome in run_pack(cells)] == ["complete", "diverged", "complete"]
+
+
+def test_what_fits_together():
+    base = shape(*of("seed=0"))
+    for words in ("seed=1", "lr=0.5", "weight_decay=0.1", "init=he_normal"):
+        assert shape(*of(words)) == base
+    for words in ("pool=max", "batch_size=8", "epochs=3", "optimizer=sgd", "dropout=0.1", "weight_decay=l1"):
+        assert shape(*of(words)) not in (base, None)
+    for words in ("model=knn epochs=5", "optimizer=sdlm", "trainer=ddp_cpu"):
+        assert shape(*of(words)) is None
+
+
+def of(words):
+    ready = cell(*words.split())
+    return ready.config, ready.cell.resolved
+
+
+def test_packs_are_no_larger_than_asked():
+    cells = [cell(f"seed={seed}", f"pool={pool}") for pool in ("avg", "max") for seed in range(3)]
+    assert [[ready.config.seed for ready in group] for group in pack(cells, 2)] == [[0, 1], [2], [0, 1], [2]]
