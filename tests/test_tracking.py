@@ -548,7 +548,8 @@ def test_a_run_that_is_taken_over_at_its_very_end_does_not_count(store, key, sil
     tracked = started(store, key)
     arrive(tracked)
     store.client.set_tag(tracked.run_id, "lenet.owner", "another")
-    assert not tracked.finish("complete", timeout=5.0)
+    with pytest.raises(TakenOver):
+        tracked.finish("complete", timeout=5.0)
     deliver_pending(store)  # its spool is still there
     assert not counts(tags_of(store, tracked.run_id))
     assert "complete" not in state(store, key).values()

@@ -120,6 +120,9 @@ class TrackedRun:
 
         What has not arrived by `timeout` seconds, or when `hurry` is set, stays in the spool and is delivered at
         the next launch.
+
+        Raises:
+            TakenOver: the run belongs to another process now, and what this one found does not count.
         """
         state = RERUN if self.rerun and state in OUTCOMES else state
         digests = json.dumps(self.digests, sort_keys=True, separators=(",", ":"))
@@ -133,6 +136,8 @@ class TrackedRun:
             self._courier.stop()
             self._spool.close()
             self._lock.release()
+        if self._courier.fatal is not None:
+            raise TakenOver(str(self._courier.fatal))
         if arrived:
             shutil.rmtree(self.outbox, ignore_errors=True)
         if arrived and state in (*OUTCOMES, RERUN):
