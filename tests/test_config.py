@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from PIL import Image
 from hydra.errors import HydraException
 from sharing import shared
 
@@ -370,11 +371,25 @@ def test_every_group_has_its_files():
     assert folders <= {*GROUPS, "experiment", "hydra"}, "a folder that stands for nothing"
 
 
+def own_images(file, folder):
+    """What names files of one's own, of two classes, for the options that have no others."""
+    if file == "data/table":
+        header = ",".join(["label", *(f"p{i}" for i in range(4))])
+        (folder / "own.csv").write_text("\n".join([header, *["a,0,9,0,9", "b,9,0,9,0"] * 40]))
+        return [f"data.train={folder / 'own.csv'}"]
+    if file != "data/image_folder":
+        return []
+    for number in range(80):
+        (folder / "own" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        Image.new("L", (9, 9), number).save(folder / "own" / "ab"[number % 2] / f"{number}.png")
+    return [f"data.root={folder / 'own'}"]
+
+
 @pytest.mark.parametrize("file", FILES)
-def test_each_group_file_composes_parses_builds_and_trains_a_step(file):
+def test_each_group_file_composes_parses_builds_and_trains_a_step(file, tmp_path):
     """A new file is found by itself. What needs files or devices that a test has not is built only."""
     group, option = file.split("/")
-    own = [f"{group}={option}"]
+    own = [f"{group}={option}", *own_images(file, tmp_path)]
     set_of_files = group == "data" and option != "digits"
     small = [] if set_of_files else ["data=digits", "data.train_size=32", "batch_size=32"]
     cell = compose_cell([*small, *own, "epochs=1"])

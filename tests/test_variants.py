@@ -1,0 +1,75 @@
+"""docs/variants.md, followed to the letter in a copy of the repository."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+from lenet_lab.config.schema import BASES
+
+PAGE = (REPOSITORY / "docs" / "variants.md").read_text()
+FENCE = re.compile(r"(?:<!-- test: ([^>]*) -->\n)?^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every file that git knows, or would take."""
+    folder = tmp_path_factory.mktemp("copy")
+    words = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (REPOSITORY / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPOSITORY / name, folder / name)
+    return folder
+
+
+def call(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """As somebody in that folder would."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "HYDRA_", "LENET_LAB_", "PYTHONPATH"))}
+    env = {**clean, "LENET_LAB_THREADS": "1", "XDG_CACHE_HOME": str(folder / ".cache"), "COLUMNS": "200"}
+    assert words[0] == "python"
+    command = [sys.executable, *words[1:]]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_page_to_the_letter(copy: Path) -> None:
+    said: list[str] = []
+    for match in FENCE.finditer(PAGE):
+        note, language, text = match.groups()
+        if language in ("python", "yaml"):
+            file = copy / re.findall(r"`((?:lenet_lab|conf)/[^`]+)`", PAGE[: match.start()])[-1]
+            assert not file.exists(), "a new file"
+            file.write_text(text)
+        elif language == "text":
+            assert text in said
+        else:
+            assert language == "bash"
+            for line in text.splitlines():
+                appended = re.fullmatch(r"with (.+) appended", note or "")
+                done = call(shlex.split(f"{line} {appended[1]}" if appended else line), copy)
+                assert done.returncode == (2 if note == "refused" else 0), f"{line}\n{done.stdout}\n{done.stderr}"
+                said.append(done.stderr if note == "refused" else done.stdout)
+    assert "1 passed" in "".join(said), "the tests have found the new file"
+    assert (
+        "| `sloped` | Leaky ReLU whose slope below zero is a factor |" in (copy / "docs/configuration.md").read_text()
+    )
+    table = (copy / "reports/all/arms.csv").read_text()
+    for label in ("sloped", "0.01", "0.3"):
+        assert label in table
+    assert not (REPOSITORY / "lenet_lab/blocks/sloped.py").exists()
+
+
+def test_the_table_of_base_classes_is_that_of_the_schema() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| `([\w.]+)` \|", PAGE, re.MULTILINE)
+    assert dict(rows) == {group: f"{base.__module__}.{base.__name__}" for group, base in BASES.items()}
