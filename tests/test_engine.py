@@ -396,9 +396,9 @@ else:
 
 @pytest.mark.slow
 def test_two_processes_equal_one_on_the_joined_batches(tmp_path):
-    """Dropout and the l1 penalty too; the last batch is of 5, shared out as 3 and 2."""
+    """Dropout, distortions and the l1 penalty too; the last batch is of 5, shared out as 3 and 2."""
     words = ["data=digits", "data.train_size=101", "batch_size=8", "epochs=2", "dropout=0.3", "schedule=cosine"]
-    words += ["weight_decay=l1", "lr=0.05", "optimizer=momentum", "trainer.threads=1"]
+    words += ["weight_decay=l1", "lr=0.05", "optimizer=momentum", "trainer.threads=1", "augment=affine"]
     (tmp_path / "ranks.py").write_text(RANKS)
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "HYDRA_", "LENET_LAB_"))}
     result = subprocess.run(
