@@ -59,6 +59,7 @@ SOMETIMES = {
     "lenet.kind",
     "lenet.cells",
     "lenet.note",
+    "lenet.rerun_of",
     "lenet.remark",
     "lenet.run_id",
     "test_curve/loss",

@@ -47,10 +47,12 @@ def _twice(cells: Sequence[Ready]) -> Iterator[str]:
     names: dict[str, list[str]] = {}
     for ready in cells:
         names.setdefault(ready.key, []).append(ready.name)
-    for several in names.values():
-        if len(several) > 1:
-            others = " and ".join(sorted(set(several)))
-            yield f"spelled {len(several)} times: {others}; it is trained once: drop what repeats it"
+    again = [several for several in names.values() if len(several) > 1]
+    if again:
+        first = " and ".join(dict.fromkeys(again[0]))
+        count = sum(len(several) - 1 for several in again)
+        what = "1 cell is" if count == 1 else f"{count} cells are"
+        yield f"{what} spelled twice; each is trained once: drop what repeats it ({first})"
 
 
 def _idle(arms: Arms) -> Iterator[str]:
