@@ -172,6 +172,9 @@ BAD = [
     (["trainer=ddp_cpu", "batch_size=33"], ["batch_size=33", "multiples of 2"]),
     (["model.kernel=99"], ["model.kernel=99", "at most"]),
     (["norm=bn", "norm.place=fc", "batch_size=63"], ["batch_size=63", "batch of one image", "leave 1 of 64"]),
+    (["head=rbf_fixed"], ["CrossEntropy reads logits", "distances", "loss=rbf_mse, loss=map", "head=linear"]),
+    (["optimizer=sdlm", "norm=gn"], ["curvature=gauss_newton", "GroupNorm", "optimizer.curvature=hutchinson"]),
+    (["model=lenet5_1998", "data.size=28"], ["data.size=28", "32x32", "allowed: 32"]),
     (["norm=bn", "trainer=ddp_cpu"], ["norm=bn", "several processes on the CPU"]),
     (["~pool"], ["pool", "no option chosen"]),
     # a class is looked up among the group's own, and nothing else is imported or called
@@ -362,6 +365,13 @@ FILES = sorted(
     if path.relative_to(CONF).parts[0] in GROUPS
 )
 MANY_DEVICES = {"trainer/ddp", "trainer/nodes", "trainer/ddp_cpu"}
+PARTNERS = {
+    "head/rbf_fixed": ["loss=rbf_mse"],
+    "head/rbf_trainable": ["loss=map"],
+    "head/rbf_gaussian": ["loss=mse"],
+    "loss/rbf_mse": ["head=rbf_fixed"],
+    "loss/map": ["head=rbf_fixed"],
+}
 GPU = {"trainer/gpu", "trainer/fp16", *MANY_DEVICES}
 
 
@@ -392,7 +402,7 @@ def test_each_group_file_composes_parses_builds_and_trains_a_step(file, tmp_path
     own = [f"{group}={option}", *own_images(file, tmp_path)]
     set_of_files = group == "data" and option != "digits"
     small = [] if set_of_files else ["data=digits", "data.train_size=32", "batch_size=32"]
-    cell = compose_cell([*small, *own, "epochs=1"])
+    cell = compose_cell([*small, *own, *PARTNERS.get(file, []), "epochs=1"])
     assert cell.choices[group] == option
     config = parse(cell.resolved)
     net = build(config)
