@@ -58,7 +58,9 @@ def _sections(facts: Facts) -> list[Section]:
         Section("factors", "Factors", _tables(tables.tests(facts), tables.effects(facts)), ("interactions",)),
         Section("cost", "Cost", _tables(tables.cost(facts)), ("pareto",), (timing_note(facts.arms),)),
         Section("curves", "Learning curves", (), ("learning_curves",)),
-        Section("answers", "Answers", _tables(tables.answers(facts), tables.mistakes(facts)), ("confusion",)),
+        Section(
+            "answers", "Answers", _tables(tables.answers(facts), tables.mistakes(facts)), ("confusion", "mistakes")
+        ),
     ]
     found = [one for one in some if one.tables or one.id == "curves"] if facts.arms else []
     if facts.common:

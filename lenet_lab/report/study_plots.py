@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MOST_PANELS, MOST_LEVELS = 6, 10
 MOST_POINTS = 40
+ON_WHITE = "#1f2329"  # ink on the white of a cell, which a dark page does not turn light
 _COSTS = {
     "params/macs": "multiply-accumulates an image",
     "params/total": "parameters",
@@ -107,7 +108,7 @@ def confusion(facts: Facts) -> Figure:
     figure = new(4.4 * len(panels), 4.3)
     for place, (title, matrix, colours, low, high) in enumerate(panels, 1):
         axes = figure.add_subplot(1, len(panels), place)
-        axes.pcolormesh(matrix, cmap=colours, vmin=low, vmax=high, edgecolors="#d0d7de", linewidth=0.3)
+        axes.pcolormesh(matrix, cmap=colours.with_extremes(bad="#e4e8ec"), vmin=low, vmax=high, edgecolors="#d0d7de", linewidth=0.3)
         _numbers(axes, matrix, max(abs(low), abs(high)), signed=low < 0)
         k = len(matrix)
         axes.set_xticks(np.arange(k) + 0.5, [str(i) for i in range(k)])
@@ -130,6 +131,8 @@ def mistakes(facts: Facts, images: Mapping[int, NDArray[np.uint8]]) -> Figure:
         axes.imshow(255 - images[one.index].astype(np.float64), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axes.set_xticks([])
         axes.set_yticks([])
+        for spine in axes.spines.values():
+            spine.set_visible(False)
         wrong, runs = sum(n for _, n, _ in one.wrong), sum(n for _, _, n in one.wrong)
         axes.set_title(f"{one.label} → {one.answer}", fontsize=9, loc="center", pad=3)
         axes.set_xlabel(f"{wrong} of {runs}", fontsize=8, labelpad=2)
@@ -174,7 +177,7 @@ def _numbers(axes: Axes, matrix: NDArray[np.float64], most: float, signed: bool)
     for (row, column), value in np.ndenumerate(matrix):
         if np.isfinite(value) and abs(value) >= 0.05:
             text = f"{value:+.1f}".replace("-", "−") if signed else f"{value:.1f}"
-            colour = "white" if abs(value) > 0.62 * most else INK
+            colour = "white" if abs(value) > 0.62 * most else ON_WHITE
             axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=6.5, color=colour)
 
 

@@ -20,6 +20,8 @@ from lenet_lab.report.numbers import (
 )
 from lenet_lab.report.question import measure
 
+MOST_MISTAKES = 10
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -210,10 +212,12 @@ def mistakes(facts: Facts) -> Table | None:
             Cell(str(one.answer), float(one.answer)),
             *(Cell(f"{wrong} of {runs}", wrong / runs) for _, wrong, runs in one.wrong),
         )
-        for one in facts.mistakes
+        for one in facts.mistakes[:MOST_MISTAKES]
     )
+    more = len(facts.mistakes) - len(rows)
+    caption = "The images that most runs got wrong" + (f"; {more} more are in facts.json." if more else ".")
     head = ("Test image", "Class", "Commonest wrong answer", *(f"Wrong in {facts.arm(n).short}" for n in who))
-    return Table("mistakes", head, (True,) * len(head), rows, "The images that most runs got wrong.")
+    return Table("mistakes", head, (False, *(True,) * (len(head) - 1)), rows, caption)
 
 
 def common(facts: Facts) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from lenet_lab.report.compare import BETTER, NOT_APART, POWER, TOO_FEW, WORSE
@@ -170,7 +171,7 @@ def _readings(facts: Facts, several: Sequence[Contrast], both: bool = False) -> 
     for reading in (BETTER, WORSE, NOT_APART, TOO_FEW):
         ones = [one for one in several if one.reading == reading]
         if ones:
-            parts.append(f"{reading}: {_listed((_difference(facts, one, both) for one in ones), most=4)}")
+            parts.append(f"{reading}: {_listed((_difference(facts, one, both) for one in ones), most=5)}")
     return ". ".join(parts)
 
 
@@ -273,4 +274,9 @@ def _listed(labels: Iterable[str], most: int = 5) -> str:
 
 
 def _counted(counts: Iterable[tuple[str, int]]) -> str:
-    return _listed(f"{value} ({quantity(n, 'run')})" for value, n in counts)
+    return _listed(f"{_clipped(value)} ({quantity(n, 'run')})" for value, n in counts)
+
+
+def _clipped(value: str) -> str:
+    """A digest by its first twelve digits; the CSV and the facts have it whole."""
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", r"\1", value)
