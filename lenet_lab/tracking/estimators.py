@@ -76,13 +76,21 @@ def _check(node: Any, archive: zipfile.ZipFile, seen: dict[Any, Any]) -> None:
                 raise LabError(f"holds {kind[:80]!r}, a type that no classical model of lenet_lab is made of")
             if kind == TREE:
                 _check_tree(node["__reduce__"]["args"]["content"], archive)
-            if "__id__" in node and seen.setdefault(node["__id__"], node) != node:
+            first = seen.setdefault(node["__id__"], node) if "__id__" in node else node
+            if first is not node and _bare(first) != _bare(node):
                 raise LabError("holds two things by one id")
         for inner in node.values():
             _check(inner, archive, seen)
     elif isinstance(node, list):
         for inner in node:
             _check(inner, archive, seen)
+
+
+def _bare(node: Any) -> Any:
+    """A node without the ids in it: those of passing objects differ when one thing is written twice."""
+    if isinstance(node, dict):
+        return {key: _bare(inner) for key, inner in node.items() if key != "__id__"}
+    return [_bare(inner) for inner in node] if isinstance(node, list) else node
 
 
 def _check_tree(arguments: Any, archive: zipfile.ZipFile) -> None:
