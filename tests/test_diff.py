@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import sqlite3
+from dataclasses import replace
 
 import pytest
 from conftest import make_lab
@@ -17,9 +18,11 @@ from lenet_lab.commands import diff
 from lenet_lab.records import LabError
 from lenet_lab.report.diff_figures import curves, mean, spark
 from lenet_lab.report.differences import differences, matters
+from lenet_lab.study import Study
 from lenet_lab.tracking import find, open_store, read_runs
-from lenet_lab.tracking.exports import write_export
+from lenet_lab.tracking.exports import read_export, write_export
 from lenet_lab.tracking.imports import import_runs
+from lenet_lab.tracking.parents import find_parent, open_parent, study_of
 
 EXECUTION = {"threads": 1, "memory_format": "contiguous", "device": "cpu", "code": "c1", "versions": {"torch": "2.0"}}
 
@@ -88,7 +91,8 @@ def test_a_side_is_a_run_or_an_arm():
     assert [record.run_id for record in side.runs] == ["later", "avg-none-1", "avg-none-2"], "of two runs the later"
     assert [record.run_id for record in diff.find_side(records, "pool=avg norm=none seed=1").runs] == ["avg-none-1"]
     assert [record.state for record in diff.find_side(records, "brok").runs] == ["failed"]
-    assert [record.arm for record in diff.find_side(records, "max-b").runs] == ["max-bn"] * 3
+    numbered = [replace(record, run_id=f"{number:032x}") for number, record in enumerate(records)]
+    assert [record.arm for record in diff.find_side(numbered, "max-b").runs] == ["max-bn"] * 3
     for text, line in (
         ("pool=avg", "'pool=avg': selects 3 arms; say also norm"),
         ("pool=x", "'pool=x': selects no arm; there are: pool=avg, pool=max"),
@@ -144,8 +148,10 @@ def make(folder):
     for words in (("pool=max",), ("pool=avg", "tracking.artifacts=minimal", "dropout=0.2")):
         done = lab("data=digits", "data.train_size=64", "epochs=2", "batch_size=16", "trainer.threads=1", *words)
         assert done.returncode == 0, done.stderr
-    write_export(open_store(f"sqlite:///{folder}/mlflow.db"), folder / "none.zip")
-    return
+    store = open_store(f"sqlite:///{folder}/mlflow.db")
+    cells = [{"key": r.key, "arm": r.arm, "name": r.name, "overrides": []} for r in read_runs(store)]
+    open_parent(store, "5" * 64, "tiny", cells[:1], Study("tiny", "pool=max", ("pool",)))
+    write_export(store, folder / "none.zip")
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +234,20 @@ def test_an_imported_run_is_rebuilt_from_its_params(trained, tmp_path, monkeypat
     assert "run key" not in out, "the params give the same key as the configuration did"
     assert "predictions" not in out
     assert "metrics over 2 epochs" in out
+
+
+@pytest.mark.slow
+def test_a_study_travels_with_its_sweep(trained, tmp_path):
+    asked = {"5" * 64: Study("tiny", "pool=max", ("pool",))}
+    assert read_export(trained / "none.zip").studies == asked
+    import_runs(trained / "none.zip", f"sqlite:///{tmp_path}/mlflow.db")
+    store = open_store(f"sqlite:///{tmp_path}/mlflow.db")
+    assert study_of(find_parent(store, "tiny")) == asked["5" * 64]
+    assert write_export(store, tmp_path / "again.zip", "tiny") == (1, 1), "the one cell of the study"
+    done = import_runs(trained / "none.zip", f"sqlite:///{tmp_path}/mlflow.db")
+    assert (done.runs, done.sweeps, done.present) == (0, 0, 2), "nothing is there twice"
+    with pytest.raises(LabError, match="no sweeps begin so"):
+        find_parent(store, "tin")
 
 
 @pytest.mark.slow

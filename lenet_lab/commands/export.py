@@ -11,7 +11,7 @@ from lenet_lab.commands.common import parser
 def main(words: Sequence[str]) -> int:
     """Write the runs that count into one file."""
     args = parser("export", "Write tracked runs, complete and diverged, and their sweeps as one file.")
-    args.add_argument("sweep", nargs="?", help="a sweep's id, or its beginning; default: every tracked run")
+    args.add_argument("sweep", nargs="?", help="a sweep's id, its beginning, or its study's name; default: every run")
     args.add_argument("--out", type=Path, required=True, metavar="FILE.zip", help="the file to write")
     args.add_argument(
         "--artifacts",

@@ -92,13 +92,15 @@ def parents(store: Store) -> list[Any]:
 
 
 def find_parent(store: Store, prefix: str) -> Any:
-    """The sweep whose id or run id begins with `prefix`.
+    """The sweep whose id or run id begins with `prefix`, or whose study has that name.
 
     Raises:
         LabError: none or several do.
     """
     found = [
-        p for p in parents(store) if p.data.tags["lenet.sweep"].startswith(prefix) or p.info.run_id.startswith(prefix)
+        p
+        for p in parents(store)
+        if p.data.tags["lenet.sweep"].startswith(prefix) or p.info.run_id.startswith(prefix) or _asks(p, prefix)
     ]
     if len(found) == 1:
         return found[0]
@@ -115,6 +117,14 @@ def cells_of(store: Store, parent: Any) -> list[dict[str, Any]]:
     cells = json.loads(read_checked(store, parent, CELLS))
     assert isinstance(cells, list)
     return cells
+
+
+def _asks(parent: Any, name: str) -> bool:
+    try:
+        study = study_of(parent)
+    except LabError:  # a tag that is no study: the sweep has no name
+        return False
+    return study is not None and study.name == name
 
 
 def study_of(parent: Any) -> Study | None:
