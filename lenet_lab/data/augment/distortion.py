@@ -114,7 +114,8 @@ class Distortion(Augmentation):
         )
 
     def _block(self, images: Tensor, key: Tensor, positions: Tensor, levels: Levels) -> Tensor:
-        drawn = self.draw(key, positions, images.shape[-2:])
+        height, width = images.shape[-2:]
+        drawn = self.draw(key, positions, (height, width))
         if self.flip:
             images = torch.where(drawn.flip[:, None, None, None], images.flip(-1), images)
         if self.rotate or self.shift or self.scale or self.squeeze or self.shear or self.alpha:
