@@ -177,7 +177,7 @@ def test_answers_give_confusions_mistakes_and_mcnemar():
     records = [run(p, s, {"pool": p}, accuracy=a) for p, a in (("avg", 0.5), ("max", 0.9)) for s in range(3)]
     wrong = {"avg": [0, 1, 2, 3, 4, 5], "max": [0]}
     asked = Question(defaults={"pool": "avg"}, mcnemar=True)
-    facts = build(records, {}, asked, lambda run_id: answered(wrong[run_id.split("-")[0]]))
+    facts = build(records, {}, asked, lambda ids: {i: answered(wrong[i.split("-")[0]]) for i in ids})
     first, second = facts.confusions
     assert (first.arm, first.runs, second.runs) == (1, 3, 3)
     assert np.sum(second.mean) - np.trace(second.mean) == 6
@@ -190,7 +190,7 @@ def test_answers_give_confusions_mistakes_and_mcnemar():
 
 
 def test_runs_without_predictions_are_said():
-    facts = build(*study(), Question(defaults=DEFAULT), lambda run_id: None)
+    facts = build(*study(), Question(defaults=DEFAULT), lambda ids: {})
     assert facts.confusions == facts.mistakes == ()
     assert "No predictions can be read of the runs of A1, A6." in said(facts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ class Chosen:
         folder: the name of the report's folder.
         asked: the keys of the cells that were asked for; none where it was not cells that were asked for.
         curves: run ids -> their learning curves.
-        content: run id and file -> the file.
+        contents: run ids and a file -> that file of those that have it.
         parent: the run id of the sweep's parent in the store.
     """
 
@@ -30,20 +31,21 @@ class Chosen:
     folder: str
     records: list[RunRecord]
     curves: Callable[[Sequence[str]], Curves]
-    content: Callable[[str, str], bytes]
+    contents: Callable[[Sequence[str], str], Mapping[str, bytes]]
     asked: frozenset[str] = frozenset()
     study: Study | None = None
     parent: str | None = None
     store: Any = None
 
-    def predictions(self, run_id: str) -> Predictions | None:
-        """The answers of a run; None where it has none that can be read."""
+    def predictions(self, run_ids: Sequence[str]) -> Mapping[str, Predictions]:
+        """The answers of the runs that have any that can be read."""
         from lenet_lab.report.predictions import FILE, read
 
-        try:
-            return read(self.content(run_id, FILE))
-        except LabError:
-            return None
+        found = {}
+        for run_id, content in self.contents(run_ids, FILE).items():
+            with suppress(LabError):
+                found[run_id] = read(content)
+        return found
 
 
 def tracked(uri: str | None, word: str | None) -> Chosen:
@@ -60,13 +62,20 @@ def tracked(uri: str | None, word: str | None) -> Chosen:
 
     store = open_store(uri, create=False)
 
+    def contents(run_ids: Sequence[str], name: str) -> dict[str, bytes]:
+        found = {}
+        for run_id in run_ids:
+            with suppress(LabError):
+                found[run_id] = read_artifact(store, run_id, name)
+        return found
+
     def made(title: str, folder: str, keep: Callable[[RunRecord], bool], **more: Any) -> Chosen:
         return Chosen(
             title,
             folder,
             [record for record in read_runs(store) if keep(record)],
             lambda ids: read_curves(store, ids, CURVES),
-            lambda run_id, name: read_artifact(store, run_id, name),
+            contents,
             store=store,
             **more,
         )
@@ -107,13 +116,14 @@ def exported(file: Path, word: str | None) -> Chosen:
 
     export = read_export(file)
 
-    def content(run_id: str, name: str) -> bytes:
+    def contents(run_ids: Sequence[str], name: str) -> dict[str, bytes]:
+        members = {run_id: member(run_id, name) for run_id in run_ids}
         with opened(file) as whole:
-            return whole.read(member(run_id, name))
+            return {run_id: whole.read(path) for run_id, path in members.items() if path in whole.sums}
 
     def made(title: str, folder: str, keep: Callable[[RunRecord], bool], **more: Any) -> Chosen:
         records = [record for record in export.records if keep(record)]
-        return Chosen(title, folder, records, lambda ids: export.curves, content, **more)
+        return Chosen(title, folder, records, lambda ids: export.curves, contents, **more)
 
     def of(title: str, folder: str, sweeps: Iterable[str], study: Study | None) -> Chosen:
         keys = frozenset().union(*(export.sweeps[sweep] for sweep in sweeps))

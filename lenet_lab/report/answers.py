@@ -40,12 +40,17 @@ def look(
         return Looked()
     pairs = _pairs(compared, question)
     chosen = list(dict.fromkeys(number for pair in pairs for number in pair)) or [1]
-    found: dict[int, dict[int, Predictions]] = {}
-    for number in chosen:
-        rows = [row for row in members[number] if row.state == COMPLETE and row.seed is not None][:MOST_RUNS]
-        several = {row.seed: got for row in rows if row.seed is not None and (got := read(row.run_id)) is not None}
-        if several:
-            found[number] = several
+    rows = {
+        number: {row.seed: row.run_id for row in members[number] if row.state == COMPLETE and row.seed is not None}
+        for number in chosen
+    }
+    kept = {number: dict(sorted(several.items())[:MOST_RUNS]) for number, several in rows.items()}
+    held = read([run_id for several in kept.values() for run_id in several.values()])
+    found = {
+        number: {seed: held[run_id] for seed, run_id in several.items() if run_id in held}
+        for number, several in kept.items()
+        if not held.keys().isdisjoint(several.values())
+    }
     shown = [number for number in chosen[:2] if number in found]
     lacking = [f"A{number}" for number in chosen if number not in found]
     remarks = [f"No predictions can be read of the runs of {', '.join(lacking)}."] if lacking else []

@@ -64,8 +64,8 @@ class Predictions(NamedTuple):
     classes: int
 
 
-Reader = Callable[[str], Predictions | None]
-"""Run id -> its predictions, or None where it has none that can be read."""
+Reader = Callable[[Sequence[str]], Mapping[str, Predictions]]
+"""Run ids -> the predictions of those that have any that can be read."""
 CurveReader = Callable[[Sequence[str]], Curves]
 """Run ids -> their learning curves."""
 

@@ -108,7 +108,8 @@ def confusion(facts: Facts) -> Figure:
     figure = new(4.4 * len(panels), 4.3)
     for place, (title, matrix, colours, low, high) in enumerate(panels, 1):
         axes = figure.add_subplot(1, len(panels), place)
-        axes.pcolormesh(matrix, cmap=colours.with_extremes(bad="#e4e8ec"), vmin=low, vmax=high, edgecolors="#d0d7de", linewidth=0.3)
+        shades = colours.with_extremes(bad="#e4e8ec")
+        axes.pcolormesh(matrix, cmap=shades, vmin=low, vmax=high, edgecolors="#d0d7de", linewidth=0.3)
         _numbers(axes, matrix, max(abs(low), abs(high)), signed=low < 0)
         k = len(matrix)
         axes.set_xticks(np.arange(k) + 0.5, [str(i) for i in range(k)])
