@@ -7,6 +7,7 @@ import threading
 import time
 import zipfile
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -40,6 +41,7 @@ SMALL = {
 }
 
 
+@cache
 def ready_of(name, *words):
     return make_ready(compose_cell(["data=digits", "data.train_size=600", f"model={name}", *SMALL[name], *words]))
 
