@@ -25,6 +25,7 @@ from lenet_lab.outputs import write_outputs
 from lenet_lab.records import LabError
 from lenet_lab.signals import Signals, Stopped
 from lenet_lab.tracking import Busy, Store, TakenOver, TrackedRun, claim, open_store
+from lenet_lab.tracking.system import system_metrics
 from lenet_lab.train import ENGINES, execution_of, learn
 
 Watch = Callable[[int, float, Mapping[str, float]], None]
@@ -76,7 +77,8 @@ def _live(
     life = Life(ready, arrays, tracked, started)
     with life.part():
         life.begin()
-        life.test(_train(ready, arrays, tracked, life.execution, watch))
+        with system_metrics(tracked.store, tracked.run_id, ready.config.tracking.system_metrics):
+            life.test(_train(ready, arrays, tracked, life.execution, watch))
         signals.only_hurry(tracked.hurry)
     signals.only_hurry(tracked.hurry)
     return life.end()

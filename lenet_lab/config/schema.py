@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal, get_type_hints
 
 from annotated_types import Ge, Gt
@@ -38,6 +39,7 @@ class Sweep:
 
     workers: Annotated[int, Ge(1)] | None = None
     threads: Annotated[int, Ge(1)] | None = None
+    pack: Annotated[int, Ge(1)] | None = None
     retries: Annotated[int, Ge(0)] = 0
     fail_fast: bool = False
     time_limit: Annotated[float, Gt(0)] | None = None
@@ -51,6 +53,11 @@ class Tracking:
 
     uri: str | None = None
     artifacts: Literal["full", "minimal"] = "full"
+    system_metrics: bool = False
+
+    def __post_init__(self) -> None:
+        if self.system_metrics and find_spec("psutil") is None:
+            raise LabError("tracking.system_metrics=true: needs the package psutil: pip install psutil; allowed: false")
 
 
 @dataclass(frozen=True)
