@@ -9,15 +9,17 @@ import sqlite3
 from dataclasses import replace
 
 import pytest
-from conftest import make_lab
 from report_study import curve, run, study
 from sharing import shared
 
+from lenet_lab.cell import make_ready
 from lenet_lab.cli import main
 from lenet_lab.commands import diff
+from lenet_lab.config.compose import compose_cell
 from lenet_lab.records import LabError
 from lenet_lab.report.diff_figures import curves, mean, spark
 from lenet_lab.report.differences import differences, matters
+from lenet_lab.run import run as train
 from lenet_lab.study import Study
 from lenet_lab.tracking import find, open_store, read_runs
 from lenet_lab.tracking.exports import read_export, write_export
@@ -144,11 +146,18 @@ def test_the_picture(tmp_path):
 
 def make(folder):
     """Two cells: one with its model as a graph, one with its bare weights; and an export without files."""
-    lab = make_lab(folder)
+    uri = f"sqlite:///{folder}/mlflow.db"
+    tiny = (
+        "data=digits",
+        "data.train_size=64",
+        "epochs=2",
+        "batch_size=16",
+        "trainer.threads=1",
+        f"tracking.uri={uri}",
+    )
     for words in (("pool=max",), ("pool=avg", "tracking.artifacts=minimal", "dropout=0.2")):
-        done = lab("data=digits", "data.train_size=64", "epochs=2", "batch_size=16", "trainer.threads=1", *words)
-        assert done.returncode == 0, done.stderr
-    store = open_store(f"sqlite:///{folder}/mlflow.db")
+        assert train(make_ready(compose_cell([*tiny, f"tracking.uri={uri}", *words]))).state == "complete"
+    store = open_store(uri)
     cells = [{"key": r.key, "arm": r.arm, "name": r.name, "overrides": []} for r in read_runs(store)]
     open_parent(store, "5" * 64, "tiny", cells[:1], Study("tiny", "pool=max", ("pool",)))
     write_export(store, folder / "none.zip")
