@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -113,14 +113,18 @@ def find(store: Store, keys: Iterable[str]) -> dict[str, Any]:
 
 def search(store: Store, filter_string: str = "") -> list[Any]:
     """All matching runs, newest first, however many."""
-    runs: list[Any] = []
+    return list(each(store, filter_string))
+
+
+def each(store: Store, filter_string: str = "") -> Iterator[Any]:
+    """The same one by one, for those who keep less of a run than MLflow does."""
     token = None
     while True:
         page = store.client.search_runs([store.experiment_id], filter_string, max_results=1000, page_token=token)
-        runs.extend(page)
+        yield from page
         token = page.token
         if not token:
-            return runs
+            return
 
 
 def counts(tags: Mapping[str, str]) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lenet_lab.records import Curves, LabError, RunRecord
-from lenet_lab.tracking.claims import counts, search
+from lenet_lab.tracking.claims import counts, each, search
 from lenet_lab.tracking.locks import alive
 from lenet_lab.tracking.runs import LEASE_S, RERUN
 from lenet_lab.tracking.store import Store, public
@@ -20,8 +20,7 @@ _MANY = 500  # runs asked for at once
 
 def read_runs(store: Store, filter_string: str = "") -> list[RunRecord]:
     """All runs of cells (not the sweeps' parents)."""
-    runs = search(store, filter_string)
-    return [record(store, run) for run in runs if "lenet.key" in run.data.tags]
+    return [record(store, run) for run in each(store, filter_string) if "lenet.key" in run.data.tags]
 
 
 def record(store: Store, run: Any) -> RunRecord:

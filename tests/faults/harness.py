@@ -324,7 +324,7 @@ def command(folder: Path, *words: str, hook: str | None = None, **env: str) -> s
     )
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 300.0) -> tuple[int, str]:
+def finish(process: subprocess.Popen[str], timeout: float = 600.0) -> tuple[int, str]:
     """Its exit status and what it printed; a process that does not end is killed, with its group.
 
     Raises:

@@ -184,7 +184,7 @@ def lives(pid: int) -> bool:
     return False
 
 
-def wait_for(happens, timeout: float = 120.0) -> None:  # type: ignore[no-untyped-def]
+def wait_for(happens, timeout: float = 300.0) -> None:  # type: ignore[no-untyped-def]
     """Look ten times a second.
 
     Raises:

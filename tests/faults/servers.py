@@ -63,7 +63,7 @@ class Server:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-        end = time.monotonic() + 120
+        end = time.monotonic() + 300
         while time.monotonic() < end:
             with suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer:
                 if answer.status == 200:
