@@ -60,7 +60,7 @@ class DiagonalLevenbergMarquardt(torch.optim.Optimizer):
             params = [p for p in group["params"] if p.grad is not None]
             if not params:
                 continue
-            grads = [p.grad for p in params]
+            grads: Sequence[Tensor] = [p.grad for p in params if p.grad is not None]
             if group["weight_decay"]:
                 grads = torch._foreach_add(grads, params, alpha=group["weight_decay"])
             gains = [self.state[p]["gain"] for p in params]
