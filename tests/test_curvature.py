@@ -386,7 +386,8 @@ def test_an_sdlm_run_resumes_bit_for_bit(tmp_path):
     rates = [row["lr"] for row in whole.log_book]
     assert rates == pytest.approx([5e-4, 2.5e-4, 5e-5])
     assert all(
-        row["sdlm/rate_max"] <= rate / 0.02 * (1 + 1e-6) for row, rate in zip(whole.log_book, rates, strict=True)
+        row["sdlm/rate_max"] <= rate / config.optimizer.mu * (1 + 1e-6)
+        for row, rate in zip(whole.log_book, rates, strict=True)
     )
 
 
@@ -407,6 +408,6 @@ def test_every_update_of_the_harness_is_the_rule():
         grads = torch.autograd.grad(loss, list(net.parameters()))
         with torch.no_grad():
             for (name, p), g in zip(net.named_parameters(), grads, strict=True):
-                p -= 5e-4 / (0.02 + h[name]) * g
+                p -= 5e-4 / (config.optimizer.mu + h[name]) * g
     for name, p in net.named_parameters():
         torch.testing.assert_close(trained.last[name], p.detach(), rtol=1e-3, atol=2e-5)

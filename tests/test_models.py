@@ -303,7 +303,7 @@ def patches():
     return x, targets
 
 
-RATES = {"sgd": 0.1, "momentum": 0.02, "nesterov": 0.02, "sdlm": 0.002}
+RATES = {"sgd": 0.1, "momentum": 0.02, "nesterov": 0.02, "sdlm": 0.002, "sdlm_damped": 0.05}
 # What an option needs beside it; Gaussians over 84 features start on a plateau and learn in test_heads.py.
 PARTNERS = {
     ("head", "rbf_fixed"): {"loss": objectives.RbfMse()},
