@@ -7,7 +7,7 @@ import pytest
 
 from lenet_lab.cell import make_ready
 from lenet_lab.config.compose import compose_cell
-from lenet_lab.packs import pack, run_pack, shape
+from lenet_lab.packs import room, run_pack, shape
 from lenet_lab.run import run
 from lenet_lab.tracking import open_store, read_runs
 
@@ -62,20 +62,42 @@ def test_a_diverging_run_is_an_outcome_of_its_own():
 
 
 def test_what_fits_together():
-    base = shape(*of("seed=0"))
+    base = shape(of("seed=0"))
     for words in ("seed=1", "lr=0.5", "weight_decay=0.1", "init=he_normal"):
-        assert shape(*of(words)) == base
+        assert shape(of(words)) == base
     for words in ("pool=max", "batch_size=8", "epochs=3", "optimizer=sgd", "dropout=0.1", "weight_decay=l1"):
-        assert shape(*of(words)) not in (base, None)
+        assert shape(of(words)) not in (base, None)
     for words in ("model=knn epochs=5", "optimizer=sdlm", "trainer=ddp_cpu"):
-        assert shape(*of(words)) is None
+        assert shape(of(words)) is None
 
 
 def of(words):
-    ready = cell(*words.split())
-    return ready.config, ready.cell.resolved
+    return cell(*words.split())
 
 
-def test_packs_are_no_larger_than_asked():
-    cells = [cell(f"seed={seed}", f"pool={pool}") for pool in ("avg", "max") for seed in range(3)]
-    assert [[ready.config.seed for ready in group] for group in pack(cells, 2)] == [[0, 1], [2], [0, 1], [2]]
+def test_memory_decides_how_many(monkeypatch):
+    config = cell("batch_size=8").config
+    pages = {"SC_PAGE_SIZE": 1, "SC_AVPHYS_PAGES": 1 << 40}
+    monkeypatch.setattr("os.sysconf", pages.__getitem__)
+    assert room(config, 1) == 16
+    pages["SC_AVPHYS_PAGES"] = 40 * 1000 * 1000
+    few = room(config, 1)
+    assert 2 <= few < 16
+    assert room(config, 2) == few // 2
+    pages["SC_AVPHYS_PAGES"] = 0
+    assert room(config, 1) == 1
+
+
+@pytest.mark.slow
+def test_a_packed_sweep_trains_what_fits_together_and_the_rest_as_jobs(lab):
+    words = ("-m", "hydra/launcher=packed", "data=digits", "data.train_size=200", "epochs=1")
+    words = (*words, "tracking.artifacts=minimal", "seed=0,1", "optimizer=sgd,adam", "model=lenet5,mlp")
+    first = lab(*words)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.count("\ncomplete") == 8
+    records = read_runs(open_store())
+    engines = [json.loads(record.tags["lenet.execution"])["engine"] for record in records]
+    assert engines == ["replicas"] * 8
+    again = lab(*words)
+    assert again.returncode == 0
+    assert "8 done already" in again.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -49,6 +49,24 @@ def work(cfg: DictConfig) -> dict[str, Any]:
         return run(make_ready(cell), watch).as_dict()
     except LabError as error:
         return Outcome("", " ".join(cell.overrides), "failed", error=str(error)).as_dict()
+    except Stopped as stop:
+        sys.exit(128 + stop.number)
+
+
+def work_together(configs: Sequence[DictConfig]) -> list[dict[str, Any]]:
+    """Train several composed cells as one pack; their outcomes in the same order.
+
+    Raises:
+        SystemExit: a signal has stopped them.
+    """
+    from lenet_lab.packs import run_pack
+    from lenet_lab.signals import Stopped
+
+    cells = [cell_of(cfg, cfg.hydra.runtime.choices, list(cfg.hydra.overrides.task)) for cfg in configs]
+    try:
+        return [outcome.as_dict() for outcome in run_pack([make_ready(cell) for cell in cells], watch)]
+    except LabError as error:
+        return [Outcome("", " ".join(cell.overrides), "failed", error=str(error)).as_dict() for cell in cells]
     except Stopped as stop:
         sys.exit(128 + stop.number)
 

@@ -7,7 +7,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,9 @@ GRACE_S = 10.0
 
 @dataclass
 class Job:
-    """One cell waiting or running."""
+    """One process waiting or running: one cell, or the cells of a pack, each with its place in the sweep."""
 
-    index: int
-    planned: Planned
+    members: list[tuple[int, Planned]]
     order: Order
     tries: int = 0
     slot: int = -1
@@ -41,18 +40,28 @@ class Job:
     ending: float | None = None  # when it was asked to end
     why: str | None = None
 
+    @property
+    def planned(self) -> Planned:
+        """The first of its cells."""
+        return self.members[0][1]
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        more = f"{len(self.members)} together: " if len(self.members) > 1 else ""
+        return more + self.planned.name
+
 
 def launch(
-    hydra_context: HydraContext, config: DictConfig, overrides: Sequence[list[str]], first: int
+    hydra_context: HydraContext, config: DictConfig, overrides: Sequence[list[str]], first: int, packed: bool = False
 ) -> list[JobReturn]:
-    """Run the jobs and return how each ended, in their order."""
+    """Run the jobs and return how each ended, in their order; `packed` trains cells of one shape together."""
     setup_globals()
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     plan = current()
     outcomes: dict[int, Outcome] = {}
-    queue: deque[Job] = deque()
     workers, threads = width(config, [plan.of(words) for words in overrides])
-    returns = []
+    returns, waiting = [], []
     for index, words in enumerate(overrides):
         planned = plan.of(words)
         job_config = hydra_context.config_loader.load_sweep_config(config, list(words))
@@ -62,8 +71,17 @@ def launch(
         if planned.finished is not None:
             outcomes[index] = planned.finished
         else:
-            log = Path(str(job_config.hydra.sweep.dir)).absolute() / str(first + index) / "job.log"
-            queue.append(Job(index, planned, _order(hydra_context, job_config, log, threads, workers)))
+            waiting.append((index, planned))
+    groups = (
+        together(config, waiting, [result.cfg for result in returns], workers) if packed else [[x] for x in waiting]
+    )
+    workers = min(workers, max(1, len(groups)))
+    queue: deque[Job] = deque()
+    for members in groups:
+        number = members[0][0]
+        configs = [returns[index].cfg for index, _ in members]
+        log = Path(str(configs[0].hydra.sweep.dir)).absolute() / str(first + number) / "job.log"
+        queue.append(Job(members, _order(hydra_context, configs, log, threads, workers)))
     pool = Pool(config.sweep, workers, outcomes, plan.bury, len(overrides))
     pool.run(queue)
     for index, result in enumerate(returns):
@@ -86,7 +104,29 @@ def width(config: Any, planned: Sequence[Planned]) -> tuple[int, int]:
     return workers, config.sweep.threads or max(1, cores // (workers * (most if not gpus else 1)))
 
 
-def _order(hydra_context: HydraContext, config: DictConfig, log: Path, threads: int, workers: int) -> Order:
+def together(
+    config: Any, waiting: Sequence[tuple[int, Planned]], configs: Sequence[Any], workers: int
+) -> list[list[tuple[int, Planned]]]:
+    """Packs of cells of one shape, as large as memory and `sweep.pack` allow, and enough of them for all workers."""
+    from lenet_lab.cell import make_ready
+    from lenet_lab.config.compose import cell_of
+    from lenet_lab.packs import room
+
+    groups: dict[Any, list[tuple[int, Planned]]] = {}
+    for index, planned in waiting:
+        groups.setdefault(planned.shape or index, []).append((index, planned))
+    packs = []
+    for members in groups.values():
+        most = 1
+        if len(members) > 1:
+            cfg = configs[members[0][0]]
+            ready = make_ready(cell_of(cfg, cfg.hydra.runtime.choices, members[0][1].overrides))
+            most = min(config.sweep.pack or room(ready.config, workers), -(-len(members) // workers))
+        packs += [members[low : low + most] for low in range(0, len(members), most)]
+    return packs
+
+
+def _order(hydra_context: HydraContext, configs: Sequence[DictConfig], log: Path, threads: int, workers: int) -> Order:
     import cloudpickle
 
     environment = {
@@ -94,7 +134,7 @@ def _order(hydra_context: HydraContext, config: DictConfig, log: Path, threads: 
         "LENET_LAB_TIMING": "shared" if workers > 1 else "alone",
         "OMP_NUM_THREADS": str(threads),
     }
-    return Order(cloudpickle.dumps((hydra_context, config, Singleton.get_state())), environment, str(log))
+    return Order(cloudpickle.dumps((hydra_context, list(configs), Singleton.get_state())), environment, str(log))
 
 
 class Pool:
@@ -142,12 +182,12 @@ class Pool:
         job.order.environment["LENET_LAB_SLOT"] = str(job.slot)
         job.order.environment.update(_gpu_of(job))
         job.pipe, far = self.context.Pipe(duplex=False)
-        job.process = self.context.Process(target=work_in_process, args=(job.order, far), name=job.planned.name)
+        job.process = self.context.Process(target=work_in_process, args=(job.order, far), name=job.name)
         job.process.start()
         far.close()
         job.started, job.ending, job.why, job.tries = time.perf_counter(), None, None, job.tries + 1
         self.running.append(job)
-        self.screen.start(job.slot, job.planned.name, job.planned.epochs)
+        self.screen.start(job.slot, job.name, job.planned.epochs)
 
     def _listen(self) -> None:
         """Take in what jobs say, and end those whose time is up."""
@@ -165,7 +205,8 @@ class Pool:
                 if kind == "watch":
                     self.screen.report(job.slot, *rest)
                 else:
-                    self.outcomes[job.index] = _outcome(job, rest[0])
+                    for (index, planned), fields in zip(job.members, rest[0], strict=True):
+                        self.outcomes[index] = _outcome(job, planned, fields)
                 if not job.pipe.poll():
                     break
             limit = self.sweep.time_limit
@@ -186,24 +227,22 @@ class Pool:
     def _reap(self, job: Job, queue: deque[Job]) -> None:
         job.process.join()
         self.running.remove(job)
-        code, outcome = job.process.exitcode, self.outcomes.get(job.index)
-        if outcome is None:
+        code = job.process.exitcode
+        lost = [(index, planned) for index, planned in job.members if index not in self.outcomes]
+        if lost:
             halted = f"stopped by {signal.Signals(self.stopped_by).name}" if self.stopped_by is not None else None
             why = job.why or halted or _why(code)
             stopped = self.stopped_by is not None or code in (128 + signal.SIGTERM, 128 + signal.SIGINT)
-            outcome = Outcome(
-                job.planned.key,
-                job.planned.name,
-                "stopped" if stopped and not job.why else "failed",
-                error=why,
-            )
-            outcome = replace(outcome, seconds=time.perf_counter() - job.started)
-            self.bury(job.planned.key, why, log=Path(job.order.log), stopped=job.why is not None)
+            for _, planned in lost:
+                self.bury(planned.key, why, log=Path(job.order.log), stopped=job.why is not None)
             if not stopped and job.why is None and job.tries <= self.sweep.retries:
                 queue.appendleft(job)
                 return
-            self.outcomes[job.index] = outcome
-        self.screen.end(job.slot, outcome)
+            state, seconds = "stopped" if stopped and not job.why else "failed", time.perf_counter() - job.started
+            for index, planned in lost:
+                self.outcomes[index] = Outcome(planned.key, planned.name, state, error=why, seconds=seconds)
+        for index, _ in job.members:
+            self.screen.end(job.slot, self.outcomes[index])
 
     def _on_signal(self, number: int, frame: Any) -> None:
         if self.stopped_by is not None:
@@ -215,8 +254,8 @@ class Pool:
                 self._end(job)
 
 
-def _outcome(job: Job, fields: dict[str, Any]) -> Outcome:
-    known = {"key": job.planned.key, "name": job.planned.name}
+def _outcome(job: Job, planned: Planned, fields: dict[str, Any]) -> Outcome:
+    known = {"key": planned.key, "name": planned.name}
     return Outcome(**{**fields, **known, "seconds": time.perf_counter() - job.started})
 
 

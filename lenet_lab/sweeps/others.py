@@ -29,7 +29,7 @@ CARRIED = (
 
 def is_ours(config: DictConfig) -> bool:
     """Whether the sweep uses `hydra/launcher=lab`."""
-    return str(config.hydra.launcher._target_).endswith(".LabLauncher")
+    return str(config.hydra.launcher._target_).endswith((".LabLauncher", ".PackedLauncher"))
 
 
 def check(config: DictConfig) -> None:

@@ -11,6 +11,7 @@ from lenet_lab.cell import Ready, make_ready
 from lenet_lab.config.compose import cell_of, composer, grid, quote_sweeper_params
 from lenet_lab.config.keys import sweep_id
 from lenet_lab.outcome import Outcome
+from lenet_lab.packs import shape
 from lenet_lab.provenance import code_digest
 from lenet_lab.records import LabError
 from lenet_lab.study import Study, read_study
@@ -29,6 +30,7 @@ class Planned:
     overrides: tuple[str, ...]
     finished: Outcome | None = None
     other_code: bool = False
+    shape: tuple[str, ...] | None = None  # of the packs that it may be part of
 
 
 @dataclass
@@ -127,6 +129,7 @@ def make_plan(cells: Sequence[Ready], store: Store | None) -> Plan:
                 ready.cell.overrides,
                 outcome,
                 other,
+                shape(ready),
             )
         )
     return Plan(sweep_id(ready.key for ready in cells), planned, store=store)

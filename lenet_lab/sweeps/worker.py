@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Order:
-    """What a worker is told: a pickled (context, configuration, singletons), its environment and its log."""
+    """What a worker is told: a pickled (context, configurations, singletons), its environment and its log."""
 
     payload: bytes
     environment: dict[str, str]
@@ -22,7 +22,7 @@ class Order:
 
 
 def work_in_process(order: Order, pipe: Connection) -> None:
-    """Run one Hydra job and send what becomes of it: ("watch", ...) while it trains, ("end", outcome) last."""
+    """Run a Hydra job, or several as a pack, and send what becomes of them: ("watch", ...), ("end", outcomes) last."""
     os.environ.update(order.environment)
     _log_to(Path(order.log))
     import cloudpickle
@@ -34,7 +34,8 @@ def work_in_process(order: Order, pipe: Connection) -> None:
     from lenet_lab.sweeps import job
 
     prepare()
-    context, config, state = cloudpickle.loads(order.payload)
+    context, configs, state = cloudpickle.loads(order.payload)
+    config = configs[0]
     setup_globals()
     Singleton.set_state(state)
     sys.argv = ["lenet_lab", *config.hydra.overrides.task]
@@ -43,20 +44,26 @@ def work_in_process(order: Order, pipe: Connection) -> None:
         pipe.send(("watch", epoch, fraction, dict(figures)))
 
     job.watch = watch
+
+    def task(cfg: Any) -> Any:
+        return job.work(cfg) if len(configs) == 1 else job.work_together(configs)
+
     try:
         result = run_job(
-            task_function=job.work,
+            task_function=task,
             config=config,
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
             hydra_context=context,
             configure_logging=True,
         )
-        outcome: Any = result.return_value
+        value: Any = result.return_value
+        outcomes = [value] if len(configs) == 1 else value
     except Exception as error:
         print(redact_text(traceback.format_exc()), file=sys.stderr)
-        outcome = {"state": "failed", "error": redact_text(f"{type(error).__name__}: {error}".splitlines()[0])}
-    pipe.send(("end", outcome))
+        what = redact_text(f"{type(error).__name__}: {error}".splitlines()[0])
+        outcomes = [{"state": "failed", "error": what} for _ in configs]
+    pipe.send(("end", outcomes))
     pipe.close()
 
 

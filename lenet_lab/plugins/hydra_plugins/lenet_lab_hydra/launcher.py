@@ -13,6 +13,8 @@ from omegaconf import DictConfig
 class LabLauncher(Launcher):
     """Runs a sweep's jobs side by side on this machine."""
 
+    packed = False
+
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Hydra's hook."""
         self.hydra_context, self.config = hydra_context, config
@@ -21,4 +23,11 @@ class LabLauncher(Launcher):
         """Hydra's hook; a job that fails is an outcome, not an exception."""
         from lenet_lab.sweeps.launch import launch
 
-        return launch(self.hydra_context, self.config, [list(words) for words in job_overrides], initial_job_idx)
+        words = [list(words) for words in job_overrides]
+        return launch(self.hydra_context, self.config, words, initial_job_idx, self.packed)
+
+
+class PackedLauncher(LabLauncher):
+    """Trains the cells of one shape together, several to a process; the rest as jobs."""
+
+    packed = True
