@@ -45,9 +45,10 @@ def text() -> str:
     assert found.effect is not None
     lines += [
         "",
-        f"A less B: {found.mean:+.3%} (95% interval {found.interval.low:+.3%} to {found.interval.high:+.3%}); paired t test"
-        f" p = {found.t_p:.3f}, sign-flip test p = {found.sign_flip_p:.3f}; effect size {found.effect:+.2f}; A ahead in"
-        f" {found.improvement:.1%} of the pairs, equal ones counted half.",
+        f"A less B: {found.mean:+.3%} (95% interval {found.interval.low:+.3%} to {found.interval.high:+.3%});",
+        f"paired t test p = {found.t_p:.3f}, sign-flip test p = {found.sign_flip_p:.3f};",
+        f"effect size {found.effect:+.2f}; A is ahead in {found.improvement:.1%} of the pairs,",
+        "equal ones counted half.",
     ]
     kept = stats.indistinguishable_from_best(shown)
     lines.append(f"Arms that cannot be told from the best: {' and '.join(sorted(kept))}.")

@@ -62,7 +62,7 @@ class Row:
     @property
     def ok(self) -> bool:
         slack = 2 * math.sqrt(self.promised * (1 - self.promised) / self.rounds)
-        off = self.rate - self.promised
+        off = round(self.rate - self.promised, 12)
         return {
             "most": off <= slack,
             "least": off >= -slack,
