@@ -6,6 +6,7 @@ import multiprocessing
 import resource
 import signal
 import socket
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -594,6 +595,29 @@ def test_another_machine_waits_for_the_lease(store, elsewhere, key, monkeypatch)
 
 
 # a sweep's parent
+
+
+def test_a_store_that_others_keep_busy_is_waited_for(store, monkeypatch):
+    """Longer than one that is locked and in which nothing happens."""
+    from lenet_lab.tracking import store as module
+
+    monkeypatch.setattr(module, "PATIENCE_S", 0.5)
+    file = Path(store.uri.removeprefix("sqlite:///"))
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as base:
+        base.execute("BEGIN EXCLUSIVE")
+        begun = time.monotonic()
+        with pytest.raises(LabError, match="locked"):
+            open_store(store.uri)
+        assert time.monotonic() - begun < 10
+        signs = iter(range(10**6))
+        monkeypatch.setattr(module, "_signs", lambda file: next(signs))  # somebody writes and writes
+        monkeypatch.setattr(module, "BUSY_S", 4.5)
+        begun = time.monotonic()
+        with pytest.raises(LabError, match="locked"):
+            open_store(store.uri)
+        assert time.monotonic() - begun > 4.5
+        base.execute("ROLLBACK")
+    open_store(store.uri)
 
 
 def test_a_relaunched_sweep_gets_its_parent_back(store):

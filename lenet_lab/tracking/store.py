@@ -25,7 +25,9 @@ from lenet_lab.records import LabError
 
 EXPERIMENT = "lenet_lab"
 PATIENCE_S = 12.0  # with a store that does not answer, before anything is trained
+BUSY_S = 60.0  # with one that others keep busy
 DEFAULT_URI = "sqlite:///mlflow.db"
+BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 T = TypeVar("T")
 
 # a client that gives up soon: the spool tries again, so no call may block a run
@@ -146,28 +148,47 @@ def _probe(located: str, file: Path | None, create: bool) -> None:
         OSError, sqlite3.Error: there is none.
     """
     if file is not None and file.exists() and file.stat().st_size:
-        with contextlib.closing(sqlite3.connect(file, timeout=PATIENCE_S, isolation_level=None)) as connection:
-            try:
-                connection.execute("BEGIN IMMEDIATE" if create else "BEGIN")
-                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            except sqlite3.OperationalError:
-                raise
-            except sqlite3.DatabaseError:
-                raise LabError(f"tracking.uri={located}: not an SQLite database; choose another tracking.uri") from None
+        last = time.monotonic() + BUSY_S
+        end, seen = time.monotonic() + PATIENCE_S, _signs(file)
+        while True:
+            with contextlib.closing(sqlite3.connect(file, timeout=1.0, isolation_level=None)) as connection:
+                try:
+                    connection.execute("BEGIN IMMEDIATE" if create else "BEGIN")
+                    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                    return
+                except sqlite3.OperationalError as error:
+                    now, before = time.monotonic(), seen
+                    seen = _signs(file)
+                    end = now + PATIENCE_S if seen != before else end  # others write: it is busy, not stuck
+                    if error.sqlite_errorcode & 0xFF not in BUSY or now > min(end, last):
+                        raise
+                except sqlite3.DatabaseError:
+                    why = "not an SQLite database; choose another tracking.uri"
+                    raise LabError(f"tracking.uri={located}: {why}") from None
     elif located.startswith("http:"):
         with contextlib.suppress(urllib.error.HTTPError):  # any answer is a sign of life
             urllib.request.urlopen(f"{public(located).rstrip('/')}/health", timeout=PATIENCE_S).close()
 
 
+def _signs(file: Path) -> list[tuple[int, int]]:
+    """What changes whenever anybody writes to a database."""
+    found = []
+    for path in (file, file.with_name(file.name + "-wal")):
+        with contextlib.suppress(FileNotFoundError):
+            state = path.stat()
+            found.append((state.st_mtime_ns, state.st_size))
+    return found
+
+
 def patiently(store: Store, act: Callable[[], T]) -> T:
-    """Try again for a while what a locked or restarting store refuses.
+    """Try again for a while what a busy, locked or restarting store refuses; it has answered before.
 
     Raises:
         LabError: it still refuses.
     """
     from mlflow.exceptions import MlflowException
 
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + BUSY_S
     while True:
         try:
             return act()
