@@ -94,3 +94,28 @@ def test_mlflow_keeps_the_same_runs(tmp_path):
     ):
         found = {one.info.run_name for one in client.search_runs([experiment], text)}
         assert found == {record.run_id for record in records if parse(text)(record)}, text
+
+
+@pytest.mark.slow
+def test_a_database_read_at_once_gives_what_mlflow_s_search_gives(tmp_path):
+    """Runs with and without values, one deleted, one of another experiment, a number that is none."""
+    from lenet_lab.tracking import open_store, read_runs
+    from lenet_lab.tracking.claims import each
+    from lenet_lab.tracking.read import record
+
+    store = open_store(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client = store.client
+    for i in range(4):
+        tags = {"lenet.key": f"k{i}", "lenet.state": "failed", "mlflow.parentRunId": "p", "mlflow.note.content": "n"}
+        run_id = client.create_run(store.experiment_id, start_time=5 + i % 2, run_name=f"r{i}", tags=tags).info.run_id
+        if i:
+            client.log_param(run_id, "seed", str(i))
+            for step, value in enumerate((0.5, float("nan") if i == 2 else 0.25)):
+                client.log_metric(run_id, "test/acc", value, step=step)
+            client.set_terminated(run_id)
+    client.delete_run(run_id)
+    client.create_run(client.create_experiment("another"), tags={"lenet.key": "k9"})
+    client.create_run(store.experiment_id, tags={"lenet.kind": "sweep"})
+    found = read_runs(store)
+    assert {row.name for row in found} == {"r0", "r1", "r2"}
+    assert repr(found) == repr([record(store, run) for run in each(store) if "lenet.key" in run.data.tags])

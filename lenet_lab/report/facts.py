@@ -256,12 +256,13 @@ class Facts:
 def as_json(facts: Facts) -> str:
     """The facts themselves: one line for every arm, run and contrast; what is not finite is null."""
     lines = []
-    for key, value in _plain(facts).items():
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            items = ",\n  ".join(_dumps(item) for item in value)
-            lines.append(f"{_dumps(key)}: [\n  {items}\n ]")
+    for field in fields(facts):
+        value = getattr(facts, field.name)
+        if isinstance(value, tuple) and value and is_dataclass(value[0]):
+            items = ",\n  ".join(_dumps(_plain(item)) for item in value)
+            lines.append(f"{_dumps(field.name)}: [\n  {items}\n ]")
         else:
-            lines.append(f"{_dumps(key)}: {_dumps(value)}")
+            lines.append(f"{_dumps(field.name)}: {_dumps(_plain(value))}")
     return "{\n " + ",\n ".join(lines) + "\n}\n"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 Settings = tuple[tuple[str, str], ...]
@@ -17,6 +18,7 @@ _READING_ORDER = (
 _CLIP = 80
 
 
+@lru_cache(maxsize=1 << 16)
 def printable(text: str, clip: int | None = None) -> str:
     """`text` with control, bidirectional and other invisible characters spelled out, clipped if need be.
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from sys import intern
 from typing import Any
 
 from lenet_lab.records import Curves, LabError, RunRecord
+from lenet_lab.tracking.bulk import all_runs
 from lenet_lab.tracking.claims import counts, each, search
 from lenet_lab.tracking.locks import alive
 from lenet_lab.tracking.runs import LEASE_S, RERUN
@@ -20,7 +22,10 @@ _MANY = 500  # runs asked for at once
 
 def read_runs(store: Store, filter_string: str = "") -> list[RunRecord]:
     """All runs of cells (not the sweeps' parents)."""
-    return [record(store, run) for run in each(store, filter_string) if "lenet.key" in run.data.tags]
+    runs = None if filter_string else all_runs(store)
+    if runs is None:
+        runs = each(store, filter_string)
+    return [record(store, run) for run in runs if "lenet.key" in run.data.tags]
 
 
 def record(store: Store, run: Any) -> RunRecord:
@@ -35,16 +40,19 @@ def record(store: Store, run: Any) -> RunRecord:
         seed=int(params["seed"]) if params.get("seed", "").isdigit() else None,
         state=state_of(store, tags),
         sweep=tags.get("lenet.sweep", ""),
-        params=dict(params),
-        metrics=dict(run.data.metrics),
-        tags={
-            key: value for key, value in tags.items() if not key.startswith("mlflow.") or key in SHOWN_TAGS
-        },
+        params=_shared(params),
+        metrics={intern(key): value for key, value in run.data.metrics.items()},
+        tags=_shared({k: v for k, v in tags.items() if not k.startswith("mlflow.") or k in SHOWN_TAGS}),
         start_ms=info.start_time,
         end_ms=info.end_time,
         artifact_uri=info.artifact_uri or "",
         link=link(store, info.run_id),
     )
+
+
+def _shared(texts: Mapping[str, str]) -> dict[str, str]:
+    """The same, each text kept once: thousands of runs have most of theirs in common."""
+    return {intern(str(key)): intern(str(value)) for key, value in texts.items()}
 
 
 def find_record(store: Store, prefix: str) -> RunRecord:
