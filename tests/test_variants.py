@@ -36,6 +36,7 @@ def call(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     """As somebody in that folder would."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "HYDRA_", "LENET_LAB_", "PYTHONPATH"))}
     env = {**clean, "LENET_LAB_THREADS": "1", "XDG_CACHE_HOME": str(folder / ".cache"), "COLUMNS": "200"}
+    env["PYTHONPATH"] = str(folder)  # `make setup` there would have installed it
     assert words[0] == "python"
     command = [sys.executable, *words[1:]]
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
