@@ -1,6 +1,6 @@
 """Inject every fault and print the table: fault, rounds, survived, lost, worst time, bar, ok.
 
-python -m tests.faults                      # MINUTES minutes on 2 cores
+python -m tests.faults                      # some 20 minutes on 2 idle cores
 python -m tests.faults --rounds 200         # 200 kills; hours
 python -m tests.faults --only locked        # the faults whose name contains it
 python -m tests.faults --out faults.md      # what is done is kept beside it: given again, the command goes on
