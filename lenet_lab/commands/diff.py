@@ -151,7 +151,7 @@ def _gap(one: dict[int | None, float], other: dict[int | None, float], places: i
     gaps = [other[seed] - one[seed] for seed in one if seed is not None and seed in other]
     gaps = [gap for gap in gaps if math.isfinite(gap)]
     if len(gaps) < 2:
-        return "no two seeds in common"
+        return "fewer than two seeds in common"
     if len(set(gaps)) == 1:
         return f"{gaps[0]:+,.{places}f}"
     low, high = t_interval(gaps)

@@ -17,6 +17,7 @@ def curves(path: Path, sides: Sides, metrics: Sequence[str]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
+    from matplotlib.ticker import MaxNLocator
 
     shown = [name for name in metrics if any(side.get(name) for side in sides.values())]
     figure = Figure(figsize=(3.6 * max(1, len(shown)) + 0.4, 3.6), layout="constrained", facecolor=PAPER)
@@ -26,19 +27,15 @@ def curves(path: Path, sides: Sides, metrics: Sequence[str]) -> None:
         axes = figure.add_subplot(1, len(shown), place)
         scale = 100 if name.endswith("/acc") else 1
         for label, colour, dash in looks:
-            runs = sides[label].get(name, ())
+            runs = [[(step, scale * value) for step, value in points] for points in sides[label].get(name, ())]
             for points in runs if len(runs) > 1 else ():
                 axes.plot(*zip(*points, strict=True), color=colour, lw=0.7, alpha=0.45)
             average = mean(runs)
             if average:
                 axes.plot(*zip(*average, strict=True), color=colour, lw=1.9, ls=dash, marker="o", ms=3)
-        for line in axes.lines:
-            line.set_ydata([scale * value for value in line.get_ydata()])  # type: ignore[union-attr]
-        axes.relim()
-        axes.autoscale()
         axes.set_title(f"{name}, %" if scale == 100 else name, fontsize=10, loc="left", color=INK)
         axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     handles = [Line2D([], [], color=colour, ls=dash, lw=1.9) for _, colour, dash in looks]
