@@ -85,7 +85,7 @@ def flat(found):
 # eq. (22)
 
 
-@pytest.mark.parametrize(("objective", "head"), OBJECTIVES, ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize(("objective", "head"), OBJECTIVES, ids=lambda v: type(v).__name__)
 def test_the_exact_diagonal_is_that_of_the_hessian(objective, head):
     net, (images, labels) = small(head()), patterns()
     expected = hessian(net, objective, images, labels).diagonal()

@@ -73,7 +73,7 @@ def test_mean_squared_error_is_over_classes(smoothing):
             lambda y, d: y[d] + math.log(math.exp(-2) + sum(math.exp(-v) for i, v in enumerate(y) if i != d)),
         ),
     ],
-    ids=str,
+    ids=lambda v: type(v).__name__ if callable(v) else str(v),
 )
 def test_losses_over_distances_are_the_papers(objective, formula):
     """Equations (8) and (9), term by term."""
