@@ -13,6 +13,7 @@ from lenet_lab.report.labels import same_value
 from lenet_lab.report.layout import factors_of, sort_key
 from lenet_lab.report.question import Question
 from lenet_lab.stats.factorial import Effect as Estimate
+from lenet_lab.stats.factorial import Joint
 from lenet_lab.study import select
 
 POWER = 0.8
@@ -145,7 +146,7 @@ def _contrast(values: Mapping[int, Values], one: int, other: int, question: Ques
 
     seeds = tuple(sorted(values[one].keys() & values[other].keys()))
     if not seeds:
-        return Contrast(one, other, seeds, *(None,) * 11, TOO_FEW)
+        return _nothing(one, other)
     found = paired(
         {seed: values[one][seed] for seed in seeds}, {seed: values[other][seed] for seed in seeds}, question.level
     )
@@ -168,6 +169,11 @@ def _contrast(values: Mapping[int, Values], one: int, other: int, question: Ques
         detectable=None,
         reading="",
     )
+
+
+def _nothing(one: int, other: int) -> Contrast:
+    """Two arms without a seed in common."""
+    return Contrast(one, other, (), None, None, None, None, None, None, None, None, None, None, None, None, TOO_FEW)
 
 
 def _judged(contrasts: Sequence[Contrast], family: int, question: Question) -> list[Contrast]:
@@ -266,7 +272,7 @@ def _effects(
         for pair, both in found.interactions.items()
         for spot in both.means
     ]
-    named = [((name,), main.test) for name, main in found.main.items()]
+    named: list[tuple[tuple[str, ...], Joint]] = [((name,), main.test) for name, main in found.main.items()]
     named += [(pair, both.test) for pair, both in found.interactions.items()]
     adjusted = holm([test.p for _, test in named])
     tests = [JointTest(name, test.df, test.p, p, test.needs) for (name, test), p in zip(named, adjusted, strict=True)]

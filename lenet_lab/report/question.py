@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from numpy.typing import NDArray
 
@@ -55,7 +54,8 @@ def measure(name: str) -> Measure:
     return Measure(name, words, 1.0, places, sign, "s" if last.endswith("_s") and group == "time" else "")
 
 
-class Predictions(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Predictions:
     """The answers of one run to the test images: their index in the set, class and predicted class, each (n,)."""
 
     index: NDArray

@@ -32,7 +32,7 @@ def summary(facts: Facts) -> tuple[str, ...]:
 def warnings(facts: Facts) -> tuple[str, ...]:
     """What a careful reader would hold against the comparison; empty when there is nothing."""
     found = []
-    mixed = (
+    mixed: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = (
         ("data sets (data digests)", facts.data_digests),
         ("training and validation splits", facts.splits),
         ("code versions", facts.codes),
