@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from PIL import Image
 from hydra.errors import HydraException
+from PIL import Image
 from sharing import shared
 
 from lenet_lab import blocks, optim

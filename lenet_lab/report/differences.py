@@ -70,7 +70,9 @@ def _params(left: Side, right: Side) -> list[Difference]:
         if key and group in rows:  # another option has other keys: they stand beside its name
             continue
         if not key and any(other.startswith(f"{group}.") for other in names):
-            before, after = (f"{said} {_keys_of(side, group)}".strip() for said, side in ((before, left), (after, right)))
+            before, after = (
+                f"{said} {_keys_of(side, group)}".strip() for said, side in ((before, left), (after, right))
+            )
         shown.append(Difference("configuration", name, before, after))
     return shown
 
