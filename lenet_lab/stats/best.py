@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet_lab.stats.multiplicity import holm
 from lenet_lab.stats.paired import ROUNDING, check_level
 
 
@@ -16,12 +17,10 @@ def indistinguishable_from_best(
 ) -> frozenset[str]:
     """The arms that may be the best: arm -> seed -> value, more is better.
 
-    An arm is left out when some other arm beats it in a one-sided paired t test at (1 - level) / (k - 1), k arms
-    in the running. No arm is picked by its mean first, so there is no selection to correct for: the truly best
-    arm has to lose one of k - 1 tests, each with a chance of at most (1 - level) / (k - 1), to be left out. It
-    therefore stays with a chance of at least `level` (for differences that are roughly normal). This is the
-    subset selection of Gupta (Technometrics 7, 1965) and Hsu (Ann. Stat. 12, 1984), with paired differences and
-    Bonferroni in place of a common variance.
+    An arm is left out when it loses to some other arm in a two-sided paired t test, adjusted by Holm over all pairs
+    of arms. No arm is picked by its mean first, so there is no selection to correct for. Every arm that is truly
+    as good as the best one stays, all of them together, with a chance of at least `level` (for differences
+    that are roughly normal): to leave one out, a test has to be wrong somewhere in the family.
 
     Arms in `diverged` are not in the running at all. A pair with fewer than two common seeds, or with the
     same difference in all of them, is not told apart. Nor is anything where every arm loses to another one,
@@ -37,12 +36,10 @@ def indistinguishable_from_best(
             raise ValueError(f"arm {arm}: has no values")
         if not all(math.isfinite(value) for value in arms[arm].values()):
             raise ValueError(f"arm {arm}: values must be finite numbers")
-    if len(running) < 2:
-        return frozenset(running)
-    alpha = (1 - level) / (len(running) - 1)
-    table = _table([arms[arm] for arm in running])
-    kept = frozenset(arm for i, arm in enumerate(running) if not _beaten(table, i, alpha))
-    return kept or frozenset(running)
+    pairs = list(_pairs(_table([arms[arm] for arm in running]))) if len(running) > 1 else []
+    adjusted = holm([p for _, p in pairs])
+    beaten = {loser for (loser, _), p in zip(pairs, adjusted, strict=True) if p is not None and p <= 1 - level}
+    return frozenset(arm for i, arm in enumerate(running) if i not in beaten) or frozenset(running)
 
 
 def _table(arms: Sequence[Mapping[int, float]]) -> NDArray[np.float64]:
@@ -54,16 +51,20 @@ def _table(arms: Sequence[Mapping[int, float]]) -> NDArray[np.float64]:
     return table
 
 
-def _beaten(table: NDArray[np.float64], i: int, alpha: float) -> bool:
-    """Whether some row of the table is above row i in a one-sided paired t test at alpha."""
-    from scipy.special import stdtrit
+def _pairs(table: NDArray[np.float64]) -> Iterator[tuple[int, float | None]]:
+    """Of every pair of rows: the one with the lower mean, and p of the two-sided paired t test."""
+    from scipy.special import stdtr
 
-    ahead = table - table[i]
-    both = np.isfinite(ahead)
-    n = both.sum(axis=1)
-    rows = n > 1
-    ahead, both, n = np.where(both, ahead, 0.0)[rows], both[rows], n[rows]
-    mean = ahead.sum(axis=1) / n
-    sd = np.sqrt((np.where(both, ahead - mean[:, None], 0.0) ** 2).sum(axis=1) / (n - 1))
-    vary = sd > ROUNDING * np.nanmax(np.abs(table))
-    return bool((mean[vary] * np.sqrt(n[vary]) >= sd[vary] * stdtrit(n[vary] - 1, 1 - alpha)).any())
+    size = np.nanmax(np.abs(table))
+    for i, row in enumerate(table[:-1]):
+        ahead = table[i + 1 :] - row
+        both = np.isfinite(ahead)
+        n = both.sum(axis=1)
+        mean = np.where(both, ahead, 0.0).sum(axis=1) / np.maximum(n, 1)
+        sd = np.sqrt((np.where(both, ahead - mean[:, None], 0.0) ** 2).sum(axis=1) / np.maximum(n - 1, 1))
+        vary = (n > 1) & (sd > ROUNDING * size)
+        t = np.abs(mean) * np.sqrt(n) / np.where(vary, sd, 1.0)
+        p = 2 * stdtr(np.maximum(n - 1, 1), -t)
+        losers = np.where(mean > 0, i, np.arange(i + 1, len(table)))
+        tested = zip(losers.tolist(), p.tolist(), vary.tolist(), strict=True)
+        yield from ((loser, one if known else None) for loser, one, known in tested)
