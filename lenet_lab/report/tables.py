@@ -66,8 +66,8 @@ def arms(facts: Facts) -> Table:
     head = ("Arm", "Runs (n)", asked.head, f"{facts.level:.0%} interval", "May be the best")
     caption = (
         "Mean ± sample standard deviation over seeds; the interval is Student's t interval for the mean. An arm may be "
-        f"the best if no other beats it in a one-sided paired t test at {_alpha(facts)}, divided by the number of the "
-        "others (Bonferroni); an arm with diverged seeds is never among them."
+        f"the best if no other beats it in a paired t test at {_alpha(facts)}, adjusted by Holm over all pairs of arms; "
+        "an arm with diverged seeds is never among them."
     )
     numbers = (False, True, True, True, False, *(True,) * len(others))
     return Table("arms", (*head, *(measure(name).head for name in others)), numbers, tuple(rows), caption)
