@@ -66,7 +66,7 @@ def arms(facts: Facts) -> Table:
     head = ("Arm", "Runs (n)", asked.head, f"{facts.level:.0%} interval", "May be the best")
     caption = (
         "Mean ± sample standard deviation over seeds; the interval is Student's t interval for the mean. An arm may be "
-        f"the best if no other beats it in a paired t test at {_alpha(facts)}, adjusted by Holm over all pairs of arms; "
+        f"the best if no other beats it in a paired t test at {_alpha(facts)}, adjusted by Holm over all pairs; "
         "an arm with diverged seeds is never among them."
     )
     numbers = (False, True, True, True, False, *(True,) * len(others))
