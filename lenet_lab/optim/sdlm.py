@@ -60,9 +60,9 @@ class DiagonalLevenbergMarquardt(torch.optim.Optimizer):
             params = [p for p in group["params"] if p.grad is not None]
             if not params:
                 continue
-            grads: Sequence[Tensor] = [p.grad for p in params if p.grad is not None]
+            grads = [p.grad for p in params if p.grad is not None]
             if group["weight_decay"]:
-                grads = torch._foreach_add(grads, params, alpha=group["weight_decay"])
+                grads = list(torch._foreach_add(grads, params, alpha=group["weight_decay"]))
             gains = [self.state[p]["gain"] for p in params]
             torch._foreach_addcmul_(params, grads, gains, value=-group["lr"])
         return loss
