@@ -146,6 +146,8 @@ REFERENCES = {
     "lecun_uniform": lambda w, g: nn.init.kaiming_uniform_(w, nonlinearity="linear", generator=g),
     "lecun_normal": lambda w, g: nn.init.kaiming_normal_(w, nonlinearity="linear", generator=g),
     "orthogonal": lambda w, g: nn.init.orthogonal_(w, generator=g),
+    "lecun1998": lambda w, g: nn.init.uniform_(w, -2.4 / w[0].numel(), 2.4 / w[0].numel(), generator=g),
+    "lecun1989": lambda w, g: nn.init.uniform_(w, -2.4 / w[0].numel() ** 0.5, 2.4 / w[0].numel() ** 0.5, generator=g),
 }
 
 

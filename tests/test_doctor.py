@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import sqlite3
 import threading
@@ -568,7 +569,7 @@ def test_json(store, monkeypatch, capsys):
     Left(store, 1, "dead")
     status = doctor.main(["--json"])
     said = json.loads(capsys.readouterr().out)
-    assert set(said) == {"problems", "warnings", "findings"}
+    assert set(said) == {"problems", "warnings", "findings", "seconds"}
     assert {frozenset(row) for row in said["findings"]} == {frozenset(("check", "level", "found", "do"))}
     assert said["problems"] == sum(row["level"] == "problem" for row in said["findings"])
     assert said["warnings"] >= 1
@@ -581,5 +582,5 @@ def test_the_command(store, here, monkeypatch, capfd):
     doctor.main([])
     text = capfd.readouterr().out
     assert "ok       imports      every library can be imported, torchvision's operators work" in text
-    assert text.splitlines()[-1].endswith("warnings")
+    assert re.fullmatch(r"\d+ problems, \d+ warnings, after [\d.]+ s", text.splitlines()[-1])
     assert (tree(here), rows(here)) == before

@@ -91,7 +91,14 @@ def test_memory_decides_how_many(monkeypatch):
 @pytest.mark.slow
 def test_a_packed_sweep_trains_what_fits_together_and_the_rest_as_jobs(lab):
     words = ("-m", "hydra/launcher=packed", "data=digits", "data.train_size=200", "epochs=1")
-    words = (*words, "tracking.artifacts=minimal", "seed=0,1", "optimizer=sgd,adam", "model=lenet5,mlp")
+    words = (
+        *words,
+        "sweep.workers=1",
+        "tracking.artifacts=minimal",
+        "seed=0,1",
+        "optimizer=sgd,adam",
+        "model=lenet5,mlp",
+    )
     first = lab(*words)
     assert first.returncode == 0, first.stderr
     assert first.stdout.count("\ncomplete") == 8

@@ -180,10 +180,15 @@ def test_a_secret_in_an_override_is_refused_and_nothing_is_written(word, many, l
         (["experiment=demo"], None),
         (["tracking.uri=${oc.env:STORE}"], None),
         (["tracking.uri=http://${oc.env:ME}:${oc.env:WORD}@host"], "tracking.uri"),
-        (["++hydra.sweeper.params={tracking.uri: 'http://me:hunter2@host'}"], "hydra.sweeper.params.tracking.uri"),
+        (
+            ["experiment=demo", "++hydra.sweeper.params={tracking.uri: 'http://me:hunter2@host'}"],
+            "hydra.sweeper.params.tracking.uri",
+        ),
     ],
 )
-def test_what_may_be_told_to_hydra(words, refused):
+def test_what_may_be_told_to_hydra(words, refused, monkeypatch):
+    for name in ("STORE", "ME", "WORD"):
+        monkeypatch.setenv(name, "x")
     with composer() as compose:
         config = compose(words, multirun=True)
     if refused is None:
@@ -202,7 +207,7 @@ def test_secrets_of_the_environment_reach_no_file_of_a_sweep(tmp_path, lab):
         hook = (
             "import sys, os\n"
             "def trace(frame, event, arg):\n"
-            "    if frame.f_code.co_name == '_train_and_test':\n"
+            "    if frame.f_code.co_name == '_train':\n"
             "        raise RuntimeError('cannot reach ' + os.environ['MLFLOW_TRACKING_URI'])\n"
             "import threading; threading.setprofile(None); sys.setprofile(trace)\n"
         )

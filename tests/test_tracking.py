@@ -657,7 +657,7 @@ def test_a_run_that_fails_says_why(store, monkeypatch):
         raise RuntimeError("no answer from http://me:geheim@host/\nsecond line")
 
     with monkeypatch.context() as patched:
-        patched.setattr(run_module, "train", fail)
+        patched.setattr(run_module, "learn", fail)
         outcome = run_module.run(ready)
     assert (outcome.state, outcome.delivered) == ("failed", True)
     assert outcome.error == "RuntimeError: no answer from http://[redacted]@host/"

@@ -73,8 +73,10 @@ def fit_pack(
 
 
 def _restored(net: nn.Module, saved: Mapping[str, Any] | None) -> nn.Module:
-    if saved is not None:
-        net.load_state_dict(saved["weights"])
+    if saved is None:
+        return net
+    kinds = {value.dtype for value in saved["weights"].values() if value.is_floating_point()}
+    net.to(max(kinds, key=lambda kind: kind.itemsize)).load_state_dict(saved["weights"])
     return net
 
 
