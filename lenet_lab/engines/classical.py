@@ -88,7 +88,8 @@ def _aside(work: Callable[[Progress], T], threads: int, progress: Progress) -> T
     """
     from threadpoolctl import threadpool_limits
 
-    done, result = [0.0], []
+    done = [0.0]
+    result: list[tuple[Any, BaseException | None]] = []
 
     def run() -> None:
         try:
