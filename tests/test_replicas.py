@@ -128,7 +128,7 @@ def test_a_diverging_replica_leaves_its_neighbours_alone():
 
 def test_replicas_stop_early_each_by_itself():
     config, arrays = setting("early_stopping=1", "epochs=30", "dropout=0.2")
-    several = [recipe(config, arrays, seed, lr) for seed, lr in enumerate((0.003, 0.01, 0.03, 0.1))]
+    several = [recipe(config, arrays, seed, lr) for seed, lr in enumerate((0.002, 0.005, 0.01, 0.02))]
     together = packed(config, arrays, several)
     lengths = [len(one.log_book) for one in together]
     assert len(set(lengths)) > 1

@@ -33,7 +33,7 @@ class Stack:
     """The state of R networks: `weights` (R * P,), `buffers` name -> (R, ...), cut into parameters."""
 
     def __init__(self, nets: Sequence[nn.Module]) -> None:
-        params, buffers = stack_module_state(list(nets))  # type: ignore[arg-type]
+        params, buffers = stack_module_state(list(nets))
         self.base = copy.deepcopy(nets[0]).to("meta")
         self.shapes = {name: tuple(value.shape[1:]) for name, value in params.items()}
         self.weights = torch.cat([value.detach().reshape(-1) for value in params.values()])

@@ -61,25 +61,24 @@ def launch(
     plan = current()
     outcomes: dict[int, Outcome] = {}
     workers, threads = width(config, [plan.of(words) for words in overrides])
-    returns, waiting = [], []
+    returns, jobs, waiting = [], [], []
     for index, words in enumerate(overrides):
         planned = plan.of(words)
         job_config = hydra_context.config_loader.load_sweep_config(config, list(words))
         with open_dict(job_config):
             job_config.hydra.job.id = job_config.hydra.job.num = first + index
+        jobs.append(job_config)
         returns.append(JobReturn(overrides=words, cfg=job_config, status=JobStatus.COMPLETED))
         if planned.finished is not None:
             outcomes[index] = planned.finished
         else:
             waiting.append((index, planned))
-    groups = (
-        together(config, waiting, [result.cfg for result in returns], workers) if packed else [[x] for x in waiting]
-    )
+    groups = together(config, waiting, jobs, workers) if packed else [[one] for one in waiting]
     workers = min(workers, max(1, len(groups)))
     queue: deque[Job] = deque()
     for members in groups:
         number = members[0][0]
-        configs = [returns[index].cfg for index, _ in members]
+        configs = [jobs[index] for index, _ in members]
         log = Path(str(configs[0].hydra.sweep.dir)).absolute() / str(first + number) / "job.log"
         queue.append(Job(members, _order(hydra_context, configs, log, threads, workers)))
     pool = Pool(config.sweep, workers, outcomes, plan.bury, len(overrides))

@@ -112,7 +112,8 @@ def points(path: Path) -> set[tuple[str, int]]:
     Raises:
         DamagedSpool: the sum of a line does not hold, or there is less of it than the store has.
     """
-    found, ends, upto = set(), {0}, acknowledged(path)
+    found: set[tuple[str, int]] = set()
+    ends, upto = {0}, acknowledged(path)
     for event, end in events(path, 0):
         found.update((p[0], p[3]) for p in event.get("metrics", ()))
         ends.add(end)
