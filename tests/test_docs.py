@@ -10,6 +10,8 @@ from types import ModuleType
 import pytest
 from conftest import REPOSITORY, make_lab
 
+from lenet_lab.commands.report import main as report
+
 DOCS = REPOSITORY / "docs"
 
 
@@ -105,3 +107,12 @@ def test_tracking_page_names_what_a_run_leaves(tmp_path: Path) -> None:
     (parent,) = store.client.search_runs([store.experiment_id], "tags.`lenet.kind` = 'sweep'")
     assert set(parent.data.tags) >= {"lenet.kind", "lenet.sweep", "lenet.cells", "mlflow.note.content"}
     assert "lenet.key" not in parent.data.tags
+
+
+def test_committed_reports_are_what_their_exports_say(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each export under docs/studies has its report beside it, and `--check` finds nothing stale."""
+    exports = sorted((DOCS / "studies").glob("*.zip"))
+    assert exports
+    for export in exports:
+        words = [export.stem, "--from", str(export), "--out", str(export.with_suffix("")), "--check"]
+        assert report(words) == 0, capsys.readouterr().err
