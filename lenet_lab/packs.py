@@ -23,7 +23,7 @@ from lenet_lab.train import device_of, hardware_of, network, recipe_of
 
 Watch = Callable[[int, float, Mapping[str, float]], None]
 ENGINE = "replicas"
-MOST_CPU, MOST_GPU = 16, 512  # beyond it a pack gains nothing
+MOST_CPU, MOST_GPU = 16, 512  # caution, not a measurement: `sweep.pack` says otherwise
 END_S = 6.0  # for the ends of all runs together, when a signal has stopped them
 
 

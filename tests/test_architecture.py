@@ -42,7 +42,7 @@ ROOMS = {
     "mlflow": ("tracking",),
     "hydra": ("config", "run", "sweeps", "plugins", "commands", "cli"),
     "omegaconf": ("config", "run", "sweeps", "plugins", "commands", "cli"),
-    "pytorch_lightning": ("engines", "data/module.py", "data/packs.py", "run"),
+    "pytorch_lightning": ("engines", "data/module.py", "run"),
     "matplotlib": ("report",),
 }
 # the server that jobs are forked from imports what they need, and does nothing else

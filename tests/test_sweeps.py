@@ -70,13 +70,13 @@ def start(folder, *words):
 
 
 def wait_until(process, condition, seconds=120):
-    """Poll a condition while a process runs; a store that is not there yet does not hold."""
+    """Poll a condition while a process runs (None: it has ended); a store that is not there yet does not hold."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         with suppress(Exception):
             if condition():
                 return
-        assert process.poll() is None, f"it ended before its time: {process.communicate()}"
+        assert process is None or process.poll() is None, f"it ended before its time: {process.communicate()}"
         time.sleep(0.1)
     raise AssertionError("it never came to that")
 
@@ -246,6 +246,8 @@ def test_a_sweep_killed_in_the_middle_trains_what_is_missing(tmp_path, lab):
         wait_until(process, lambda: "complete" in outcomes(tmp_path).values())
     finally:
         end_group(process)
+    # a process of this size takes the kernel a moment to end
+    wait_until(None, lambda: "running" not in outcomes(tmp_path).values(), seconds=60)
     killed = {r.key: r for r in records(tmp_path)}
     done = {key: frozen(r) for key, r in killed.items() if r.state == "complete"}
     assert 1 <= len(done) < 6, "this machine must be killed in the middle, else this tests nothing"
@@ -301,7 +303,7 @@ def test_a_stopped_single_run_goes_on_from_its_last_epoch(tmp_path, lab):
     finally:
         end_group(process)
     assert process.returncode == 130, err
-    assert "stopped by SIGINT; the same command goes on from the last epoch" in err
+    assert "stopped by SIGINT; the same command goes on" in err
     (stopped,) = records(tmp_path)
     assert stopped.state == "stopped"
     again = lab(*words)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
@@ -13,7 +12,7 @@ from lenet_lab.blocks.streams import key
 from lenet_lab.data.arrays import Arrays, Split
 from lenet_lab.data.augment import NONE, Augmentation, Levels
 from lenet_lab.data.batches import order
-from lenet_lab.data.module import CHUNK_IMAGES, EVAL_IMAGES, in_precision
+from lenet_lab.data.module import CHUNK_IMAGES, EVAL_IMAGES, ArraysModule
 
 LEAST_EVAL = 100
 
@@ -96,8 +95,8 @@ class _Evaluation:
         yield from eval_batches(self.split, self.replicas)
 
 
-class PackModule(pl.LightningDataModule):
-    """The splits of one pack, on its device."""
+class PackModule(ArraysModule):
+    """The splits of one pack, on its device; the replicas of `seeds` share them."""
 
     def __init__(
         self,
@@ -109,24 +108,15 @@ class PackModule(pl.LightningDataModule):
         augment: Augmentation = NONE,
         how: Literal["shuffle", "fixed"] = "shuffle",
     ) -> None:
-        super().__init__()
-        self.arrays, self.batch_size, self.seeds, self.limit = arrays, batch_size, list(seeds), limit
-        self.first_epoch, self.augment, self.how = first_epoch, augment, how
-
-    def setup(self, stage: str) -> None:
-        """Move the splits to the device once."""
-        trainer = self.trainer
-        assert trainer is not None
-        device = trainer.strategy.root_device
-        self.train = in_precision(self.arrays.train.to(device), trainer.precision)
-        self.val = None if self.arrays.val is None else in_precision(self.arrays.val.to(device), trainer.precision)
+        super().__init__(arrays, batch_size, seeds[0], limit, augment=augment, how=how)
+        self.seeds, self.first_epoch = list(seeds), first_epoch
 
     def keep(self, seeds: Sequence[int]) -> None:
         """Go on with the replicas of these seeds."""
         self.seeds = list(seeds)
         self._chunks.seeds = list(seeds)
 
-    def train_dataloader(self) -> PackChunks:
+    def train_dataloader(self) -> PackChunks:  # type: ignore[override]
         """Lightning's hook."""
         self._chunks = PackChunks(
             self.train,
@@ -140,10 +130,6 @@ class PackModule(pl.LightningDataModule):
         )
         return self._chunks
 
-    def val_dataloader(self) -> _Evaluation | list[_Evaluation]:
+    def val_dataloader(self) -> _Evaluation | list[_Evaluation]:  # type: ignore[override]
         """Lightning's hook; no validation split, no validation loop."""
         return [] if self.val is None else _Evaluation(self.val, len(self.seeds))
-
-    def transfer_batch_to_device(self, batch: object, device: torch.device, dataloader_idx: int) -> object:
-        """The splits are on the device already."""
-        return batch

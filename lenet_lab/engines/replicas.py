@@ -1,13 +1,12 @@
 """R networks of one shape, one LightningModule: each its own seed, rate, penalty, order, outcome; one step for all.
 
-The replicas' weights are one flat tensor, a block a parameter with the replicas side by side in it. `torch.func.vmap`
-runs the network over the blocks; the optimizer takes a step of rate 1 on a tensor of zeros, which is then scaled by
-each replica's own rate: the rules that are `scalable` are linear in the rate, so this is each replica's own step.
+The replicas' weights are one flat tensor (`engines.stack`). The optimizer takes a step of rate 1 on a tensor of zeros,
+which is then scaled by each replica's own rate: the rules that are `scalable` are linear in the rate, so this is each
+replica's own step.
 """
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,79 +14,16 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
 
-from lenet_lab.blocks.dropout import Dropout
-from lenet_lab.blocks.streams import key
 from lenet_lab.data.arrays import Split
 from lenet_lab.data.module import in_precision
 from lenet_lab.data.packs import PackChunk, eval_batches
 from lenet_lab.engines.fates import Fates
 from lenet_lab.engines.single import Recipe
+from lenet_lab.engines.stack import Stack
 from lenet_lab.optim import EarlyStopping
 
 Watch = Callable[[int, float, Mapping[str, float]], None]
-
-
-class Stack:
-    """The state of R networks: `weights` (R * P,), `buffers` name -> (R, ...), cut into parameters."""
-
-    def __init__(self, nets: Sequence[nn.Module]) -> None:
-        params, buffers = stack_module_state(list(nets))
-        self.base = copy.deepcopy(nets[0]).to("meta")
-        self.shapes = {name: tuple(value.shape[1:]) for name, value in params.items()}
-        self.weights = torch.cat([value.detach().reshape(-1) for value in params.values()])
-        self.buffers = {name: value.detach().clone() for name, value in buffers.items()}
-        self.dropouts = [name for name, layer in self.base.named_modules() if isinstance(layer, Dropout)]
-        self.size = len(nets)
-
-    @property
-    def numels(self) -> list[int]:
-        """Values of each parameter in one network."""
-        return [torch.Size(shape).numel() for shape in self.shapes.values()]
-
-    def cut(self, flat: Tensor) -> dict[str, Tensor]:
-        """A flat tensor as parameters (R, ...), without a copy."""
-        blocks = flat.split([self.size * numel for numel in self.numels])
-        return {
-            name: block.view(self.size, *shape)
-            for (name, shape), block in zip(self.shapes.items(), blocks, strict=True)
-        }
-
-    def spread(self, values: Tensor) -> Tensor:
-        """One value a replica, (R,), beside every weight of that replica: (R * P,)."""
-        blocks = [values[:, None].expand(-1, numel).reshape(-1) for numel in self.numels]
-        return torch.cat(blocks)
-
-    def keep(self, flat: Tensor, rows: Tensor) -> Tensor:
-        """The flat tensor of the replicas `rows` alone."""
-        return torch.cat([block[rows].reshape(-1) for block in self.cut(flat).values()])
-
-    def state(self, weights: Tensor, buffers: Mapping[str, Tensor], replica: int) -> dict[str, Tensor]:
-        """The state dict of one network, on the CPU."""
-        persistent = self.base.state_dict().keys()
-        tensors = {**self.cut(weights), **buffers}
-        return {name: tensors[name][replica].detach().cpu().clone() for name in persistent}
-
-    def outputs(self, weights: Tensor, buffers: Mapping[str, Tensor], images: Tensor, shared: bool) -> Tensor:
-        """Outputs (R, n, k) for images (R, n, C, H, W), or for (n, C, H, W) that all share."""
-
-        def one(params: dict[str, Tensor], state: dict[str, Tensor], batch: Tensor) -> Tensor:
-            return functional_call(self.base, {**params, **state}, (batch,))
-
-        result: Tensor = vmap(one, in_dims=(0, 0, None if shared else 0))(self.cut(weights), dict(buffers), images)
-        return result
-
-    def dropout_keys(self, seeds: Sequence[int], first: int, steps: int) -> Tensor:
-        """The keys of every dropout layer for consecutive updates: int64 (steps, layers, R, 3) on the CPU."""
-        rows = [
-            [
-                [torch.cat([key(seed, "dropout", step, layer), torch.zeros(1, dtype=torch.int64)]) for seed in seeds]
-                for layer in range(len(self.dropouts))
-            ]
-            for step in range(first, first + steps)
-        ]
-        return torch.stack([torch.stack([torch.stack(layer) for layer in step]) for step in rows])
 
 
 class ReplicaNetworks(pl.LightningModule):
@@ -111,7 +47,6 @@ class ReplicaNetworks(pl.LightningModule):
         self.moved = nn.Parameter(torch.zeros_like(self.weights))
         self.recipes, self.recipe = list(recipes), recipes[0]
         self.fates, self.first_epoch, self.curve, self.watch_ = fates, first_epoch, curve, watch
-        self.seconds = 0.0
         self.update_count = 0
         self._set_rates()
 
@@ -129,15 +64,8 @@ class ReplicaNetworks(pl.LightningModule):
         """Lightning's hook: one step of rate 1 on zeros, scaled afterwards."""
         return self.recipe.optimizer.build([self.moved], 1.0, 0.0, fused=self.recipe.execution.fused)
 
-    def setup(self, stage: str) -> None:
-        """Lightning's hook: buffers follow the weights to their device and precision."""
-        self._place()
-
     def on_fit_start(self) -> None:
-        """Lightning's hook, after the weights have moved."""
-        self._place()
-
-    def _place(self) -> None:
+        """Lightning's hook: buffers follow the weights to their device and precision."""
         device, kind = self.weights.device, self.weights.dtype
         self.stack.buffers = {
             name: value.to(device, kind if value.is_floating_point() else None)
@@ -176,14 +104,13 @@ class ReplicaNetworks(pl.LightningModule):
         stack.base.train()
         steps = len(chunk.batches)
         first = self.first_epoch * self.recipe.steps_per_epoch + self.update_count
-        keys = None
-        if stack.dropouts:
-            seeds = [recipe.seed for recipe in self.recipes]
-            keys = stack.dropout_keys(seeds, first, steps).to(self.device, non_blocking=True)
+        seeds = [recipe.seed for recipe in self.recipes]
+        keys = {
+            name: several.to(self.device, non_blocking=True)
+            for name, several in stack.dropout_keys(seeds, first, steps).items()
+        }
         for number, (images, labels) in enumerate(chunk.batches):
-            if keys is not None:
-                for layer, name in enumerate(stack.dropouts):
-                    stack.buffers[f"{name}.key" if name else "key"] = keys[number, layer]
+            stack.buffers.update({name: several[number] for name, several in keys.items()})
             outputs = stack.outputs(self.weights, stack.buffers, images, shared=False)
             flat, truth = outputs.flatten(0, 1), labels.flatten()
             losses = objective.loss(flat, truth).view(labels.shape)

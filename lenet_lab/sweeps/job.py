@@ -85,7 +85,7 @@ def _alone(ready: Any) -> dict[str, Any]:
         with RunScreen(ready) as screen:
             outcome = run(ready, screen.watch)
     except Stopped as stop:
-        print(f"{ready.name}: stopped by {stop}; the same command goes on from the last epoch", file=sys.stderr)
+        print(f"{ready.name}: stopped by {stop}; the same command goes on", file=sys.stderr)
         sys.exit(128 + stop.number)
     say_outcome(outcome, store)
     if EXIT[outcome.state]:

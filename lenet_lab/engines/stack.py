@@ -1,0 +1,68 @@
+"""R networks of one shape as tensors: the replicas side by side in each parameter, all of them in one flat tensor."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from lenet_lab.blocks.dropout import Dropout, dropout_keys
+
+
+class Stack:
+    """The state of R networks: `weights` (R * P,), `buffers` name -> (R, ...), cut into parameters."""
+
+    def __init__(self, nets: Sequence[nn.Module]) -> None:
+        params, buffers = stack_module_state(list(nets))
+        self.base = copy.deepcopy(nets[0]).to("meta")
+        self.shapes = {name: tuple(value.shape[1:]) for name, value in params.items()}
+        self.weights = torch.cat([value.detach().reshape(-1) for value in params.values()])
+        self.buffers = {name: value.detach().clone() for name, value in buffers.items()}
+        self.size = len(nets)
+
+    @property
+    def numels(self) -> list[int]:
+        """Values of each parameter in one network."""
+        return [torch.Size(shape).numel() for shape in self.shapes.values()]
+
+    def cut(self, flat: Tensor) -> dict[str, Tensor]:
+        """A flat tensor as parameters (R, ...), without a copy."""
+        blocks = flat.split([self.size * numel for numel in self.numels])
+        return {
+            name: block.view(self.size, *shape)
+            for (name, shape), block in zip(self.shapes.items(), blocks, strict=True)
+        }
+
+    def spread(self, values: Tensor) -> Tensor:
+        """One value a replica, (R,), beside every weight of that replica: (R * P,)."""
+        blocks = [values[:, None].expand(-1, numel).reshape(-1) for numel in self.numels]
+        return torch.cat(blocks)
+
+    def keep(self, flat: Tensor, rows: Tensor) -> Tensor:
+        """The flat tensor of the replicas `rows` alone."""
+        return torch.cat([block[rows].reshape(-1) for block in self.cut(flat).values()])
+
+    def state(self, weights: Tensor, buffers: Mapping[str, Tensor], replica: int) -> dict[str, Tensor]:
+        """The state dict of one network, on the CPU."""
+        persistent = self.base.state_dict().keys()
+        tensors = {**self.cut(weights), **buffers}
+        return {name: tensors[name][replica].detach().cpu().clone() for name in persistent}
+
+    def outputs(self, weights: Tensor, buffers: Mapping[str, Tensor], images: Tensor, shared: bool) -> Tensor:
+        """Outputs (R, n, k) for images (R, n, C, H, W), or for (n, C, H, W) that all share."""
+
+        def one(params: dict[str, Tensor], state: dict[str, Tensor], batch: Tensor) -> Tensor:
+            return functional_call(self.base, {**params, **state}, (batch,))
+
+        result: Tensor = vmap(one, in_dims=(0, 0, None if shared else 0))(self.cut(weights), dict(buffers), images)
+        return result
+
+    def dropout_keys(self, seeds: Sequence[int], first: int, steps: int) -> dict[str, Tensor]:
+        """The keys of every dropout layer for consecutive updates, by buffer: int64 (steps, R, 3) on the CPU."""
+        if not any(isinstance(layer, Dropout) for layer in self.base.modules()):
+            return {}
+        drawn = [[dropout_keys(self.base, seed, step) for seed in seeds] for step in range(first, first + steps)]
+        return {name: torch.stack([torch.stack([one[name] for one in row]) for row in drawn]) for name in drawn[0][0]}
