@@ -14,7 +14,7 @@ from torch import nn
 from lenet_lab import models
 from lenet_lab.config.compose import Cell, compose_cell
 from lenet_lab.config.keys import arm_key, run_key
-from lenet_lab.config.schema import Config, parse
+from lenet_lab.config.schema import Config, Trainer, parse
 from lenet_lab.config.validate import refuse
 from lenet_lab.data import Arrays, Spec
 
@@ -133,6 +133,12 @@ def threads(config: Config) -> int:
     words = (os.environ.get(name, "") for name in ("LENET_LAB_THREADS", "OMP_NUM_THREADS"))
     given = config.trainer.threads or next((int(word) for word in words if word.isdigit() and int(word)), 0)
     return given or len(os.sched_getaffinity(0))
+
+
+def device_of(trainer: Trainer) -> torch.device:
+    """The first device that a trainer means."""
+    gpu = trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.cuda.is_available())
+    return torch.device("cuda", 0) if gpu else torch.device("cpu")
 
 
 def _check_unused(cell: Cell, config: Config) -> None:

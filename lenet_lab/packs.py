@@ -2,50 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-import torch
-
 from lenet_lab.cell import Ready, build, load
-from lenet_lab.config.keys import identity
-from lenet_lab.config.schema import Config
 from lenet_lab.engines import FAST_DEV_BATCHES, Diverged
 from lenet_lab.engines.pack import Replica, fit_pack
-from lenet_lab.models import layer_table
 from lenet_lab.outcome import Outcome
 from lenet_lab.run import Life, claim_run
 from lenet_lab.signals import Signals, Stopped
 from lenet_lab.tracking import Busy, TrackedRun, open_store
-from lenet_lab.train import device_of, hardware_of, network, recipe_of
+from lenet_lab.train import hardware_of, network, recipe_of
 
 Watch = Callable[[int, float, Mapping[str, float]], None]
 ENGINE = "replicas"
-MOST_CPU, MOST_GPU = 16, 512  # caution, not a measurement: `sweep.pack` says otherwise
 END_S = 6.0  # for the ends of all runs together, when a signal has stopped them
-
-
-def shape(ready: Ready) -> tuple[str, ...] | None:
-    """What runs of one pack have in common; None for a run that has to train by itself.
-
-    They may differ in seed, rate, the size of the penalty and initial weights.
-    """
-    config, trainer = ready.config, ready.config.trainer
-    alone = (
-        config.model.engine != "gradient"
-        or not config.optimizer.scalable
-        or trainer.world_size > 1
-        or trainer.precision == "16-mixed"  # one scaler would couple them
-    )
-    if alone:
-        return None
-    own = {**identity(ready.cell.resolved), "data_digest": ready.data_digest}
-    for key in ("seed", "lr", "init"):
-        own.pop(key)
-    own["weight_decay"] = {"penalty": own["weight_decay"].get("penalty", "l2")}
-    return tuple(f"{key}={own[key]!r}" for key in sorted(own))
 
 
 def run_pack(several: Sequence[Ready], watch: Watch | None = None) -> list[Outcome]:
@@ -142,20 +114,3 @@ def _stop(lives: Sequence[Life], stop: Stopped) -> Stopped:
         if life.goes_on and life.figures is None:
             life.state, life.error, life.stop = "stopped", f"stopped by {stop}", stop
     return stop
-
-
-def room(config: Config, workers: int) -> int:
-    """Replicas that one of so many workers trains well together: half of the free memory, up to what pays off.
-
-    A replica is counted with its weights eight times (gradients, optimizer, best and last ones, copies) and its
-    activations of a batch four times.
-    """
-    net = build(config)
-    weights = sum(p.numel() for p in net.parameters())
-    shapes = [row.output.split("x") for row in layer_table(net, config.data.in_shape)]
-    activations = sum(math.prod(map(int, sizes)) for sizes in shapes) * config.batch_size.value
-    if device_of(config.trainer).type == "cuda":
-        free, most = torch.cuda.mem_get_info()[0], MOST_GPU
-    else:
-        free, most = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), MOST_CPU
-    return max(1, min(most, int(free / 2 / workers / (4 * (8 * weights + 4 * activations)))))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from lenet_lab.cell import build, threads
+from lenet_lab.cell import build, device_of, threads
 from lenet_lab.config.schema import Config, Trainer
 from lenet_lab.data import Arrays, Split
 from lenet_lab.engines import FAST_DEV_BATCHES, Execution, Hardware, Recipe, Trained, choose, fit, teach
@@ -183,12 +183,6 @@ def execution_of(config: Config) -> Execution:
 def images_per_epoch(config: Config, train_size: int) -> int:
     """Images that one epoch trains on."""
     return min(train_size, FAST_DEV_BATCHES * config.batch_size.value) if config.trainer.fast_dev else train_size
-
-
-def device_of(trainer: Trainer) -> torch.device:
-    """The first device that a trainer means."""
-    gpu = trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.cuda.is_available())
-    return torch.device("cuda", 0) if gpu else torch.device("cpu")
 
 
 class Engine(NamedTuple):

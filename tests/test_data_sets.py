@@ -1,6 +1,8 @@
 """Whole data sets: what is loaded, from which rows, under which digest."""
 
+import gzip
 import hashlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -85,12 +87,28 @@ def test_standard_is_standard_also_where_moments_are_computed():
 
 
 def test_damaged_digits_are_refused(monkeypatch):
-    import sklearn.datasets
+    read = np.loadtxt
 
-    bunch = load_digits()
-    bunch.images[100, 3, 3] += 1
-    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: bunch)
+    def changed(*args, **how):
+        table = read(*args, **how)
+        table[100, 27] += 1
+        return table
+
+    monkeypatch.setattr(np, "loadtxt", changed)
     with pytest.raises(LabError, match=r"^data=digits: scikit-learn's digits.csv.gz is damaged: the SHA-256"):
+        Data(name="digits", val_size=0).load()
+
+
+@pytest.mark.parametrize("content", [None, b"no gzip", gzip.compress(b"a,b\n")], ids=["absent", "cut", "no numbers"])
+def test_digits_that_cannot_be_read_are_refused(content, tmp_path, monkeypatch):
+    folder = tmp_path / "sklearn" / "datasets" / "data"
+    folder.mkdir(parents=True)
+    (tmp_path / "sklearn" / "__init__.py").touch()
+    if content is not None:
+        (folder / "digits.csv.gz").write_bytes(content)
+    spec = importlib.util.spec_from_file_location("sklearn", tmp_path / "sklearn" / "__init__.py")
+    monkeypatch.setattr("lenet_lab.data.digits.find_spec", lambda name: spec)
+    with pytest.raises(LabError, match=r"^data=digits: scikit-learn's digits.csv.gz: .*install scikit-learn again$"):
         Data(name="digits", val_size=0).load()
 
 

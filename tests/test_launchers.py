@@ -15,7 +15,7 @@ from conftest import REQUIRED, Lab, make_lab
 from lenet_lab.records import RunRecord
 from lenet_lab.tracking import open_store, read_runs
 
-CELLS = ("data=digits", "epochs=1", "pool=avg,max", "seed=0,1")
+CELLS = ("data=digits", "epochs=1", "tracking.artifacts=minimal", "pool=avg,max", "seed=0,1")
 CLUSTER = """
 import os, sys
 from ray.cluster_utils import Cluster

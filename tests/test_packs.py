@@ -7,8 +7,9 @@ import pytest
 
 from lenet_lab.cell import make_ready
 from lenet_lab.config.compose import compose_cell
-from lenet_lab.packs import room, run_pack, shape
+from lenet_lab.packs import run_pack
 from lenet_lab.run import run
+from lenet_lab.sweeps.shapes import room, shape
 from lenet_lab.tracking import open_store, read_runs
 
 FEW = ("data=digits", "data.train_size=200", "epochs=2", "tracking.artifacts=minimal")
@@ -90,21 +91,16 @@ def test_memory_decides_how_many(monkeypatch):
 
 @pytest.mark.slow
 def test_a_packed_sweep_trains_what_fits_together_and_the_rest_as_jobs(lab):
-    words = ("-m", "hydra/launcher=packed", "data=digits", "data.train_size=200", "epochs=1")
     words = (
-        *words,
-        "sweep.workers=1",
-        "tracking.artifacts=minimal",
-        "seed=0,1",
-        "optimizer=sgd,adam",
-        "model=lenet5,mlp",
+        *("-m", "hydra/launcher=packed", *FEW[:2], "epochs=1", "tracking.artifacts=minimal", "sweep.workers=1"),
+        *("optimizer=sgd,sdlm", "seed=0,1"),
     )
     first = lab(*words)
     assert first.returncode == 0, first.stderr
-    assert first.stdout.count("\ncomplete") == 8
-    records = read_runs(open_store())
-    engines = [json.loads(record.tags["lenet.execution"])["engine"] for record in records]
-    assert engines == ["replicas"] * 8
+    assert first.stdout.count("\ncomplete") == 4
+    engine = {r.name: json.loads(r.tags["lenet.execution"])["engine"] for r in read_runs(open_store())}
+    assert sorted(engine.values()) == ["replicas", "replicas", "single", "single"]
+    assert {value for name, value in engine.items() if "sgd" in name} == {"replicas"}
     again = lab(*words)
     assert again.returncode == 0
-    assert "8 done already" in again.stderr
+    assert "4 done already" in again.stderr

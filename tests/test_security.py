@@ -29,6 +29,7 @@ from lenet_lab.sweeps.printing import texts
 from lenet_lab.tracking.parents import open_parent
 from lenet_lab.tracking.store import open_store, public
 from tests.conftest import REPOSITORY
+from tests.faults.jobs import SITE
 
 
 class Bomb:
@@ -202,27 +203,22 @@ def test_what_may_be_told_to_hydra(words, refused, monkeypatch):
 @pytest.mark.slow
 def test_secrets_of_the_environment_reach_no_file_of_a_sweep(tmp_path, lab):
     """The store's address with its password in the environment, and a job that fails while it says the address."""
+    evil = "    if config.seed == 1: raise RuntimeError('cannot reach ' + os.environ['MLFLOW_TRACKING_URI'])\n"
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(SITE + evil)
     with _server(tmp_path) as port:
-        uri = f"http://me:hunter2@127.0.0.1:{port}"
-        hook = (
-            "import sys, os\n"
-            "def trace(frame, event, arg):\n"
-            "    if frame.f_code.co_name == '_train':\n"
-            "        raise RuntimeError('cannot reach ' + os.environ['MLFLOW_TRACKING_URI'])\n"
-            "import threading; threading.setprofile(None); sys.setprofile(trace)\n"
+        secrets = {"MY_API_KEY": "hunter2", "AWS_SECRET_ACCESS_KEY": "hunter2"}
+        swept = lab(
+            *("-m", "data=digits", "epochs=1", "tracking.artifacts=minimal", "seed=0,1", "sweep.workers=1"),
+            **secrets,
+            MLFLOW_TRACKING_URI=f"http://me:hunter2@127.0.0.1:{port}",
+            PYTHONPATH=f"{tmp_path / 'site'}:{REPOSITORY}",
         )
-        (tmp_path / "site").mkdir()
-        (tmp_path / "site" / "sitecustomize.py").write_text(hook)
-        secrets = {"MLFLOW_TRACKING_URI": uri, "MY_API_KEY": "hunter2", "AWS_SECRET_ACCESS_KEY": "hunter2"}
-        words = ("-m", "data=digits", "epochs=1", "tracking.artifacts=minimal", "seed=0,1", "sweep.workers=1")
-        good = lab(*words, **secrets)
-        assert good.returncode == 0, good.stderr
-        path = f"{tmp_path / 'site'}:{REPOSITORY}"
-        bad = lab(*words, "lr=0.02", **secrets, PYTHONPATH=path)
-        assert bad.returncode == 1, bad.stderr
-        assert "cannot reach http://[redacted]@" in bad.stdout + bad.stderr
-    for text in (good.stdout, good.stderr, bad.stdout, bad.stderr):
-        assert "hunter2" not in text
+    said = swept.stdout + swept.stderr
+    assert swept.returncode == 1, said
+    assert "1 trained, 1 failed" in said
+    assert "cannot reach http://[redacted]@" in said
+    assert "hunter2" not in said
     files = [path for path in tmp_path.rglob("*") if path.is_file() and "site" not in path.parts]
     assert len(files) > 10
     assert not [path for path in files if b"hunter2" in path.read_bytes()]

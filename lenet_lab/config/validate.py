@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, NoReturn
 
 from pydantic import TypeAdapter, ValidationError
@@ -33,7 +34,7 @@ def validated(key: str, value: Any, kind: Any) -> Any:
     except TypeError:
         refuse(key, value, "must be plain numbers, words and lists")
     try:
-        return TypeAdapter(kind).validate_json(text, strict=True)
+        return _adapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join([key, *(str(part) for part in first["loc"] if not _is_type_name(part))])
@@ -41,6 +42,12 @@ def validated(key: str, value: Any, kind: Any) -> Any:
             message = str(first["ctx"]["error"])
             raise LabError(message if message.startswith(key) else f"{key}: {message}") from None
         refuse(where, first["input"], _allowed(first["type"], first["msg"]))
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Building one takes longer than all else about a cell."""
+    return TypeAdapter(kind)
 
 
 def shown(value: Any) -> str:

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from lenet_lab.outcome import Outcome
 from lenet_lab.sweeps.forks import context
 from lenet_lab.sweeps.plan import Planned, current
 from lenet_lab.sweeps.screen import SweepScreen
+from lenet_lab.sweeps.shapes import together
 from lenet_lab.sweeps.worker import Order, work_in_process
 
 GRACE_S = 10.0
@@ -31,7 +33,8 @@ class Job:
     """One process waiting or running: one cell, or the cells of a pack, each with its place in the sweep."""
 
     members: list[tuple[int, Planned]]
-    order: Order
+    compose: Callable[[], Order]  # composing takes Hydra a tenth of a second: done when the job starts
+    log: Path
     tries: int = 0
     slot: int = -1
     process: Any = None
@@ -61,26 +64,33 @@ def launch(
     plan = current()
     outcomes: dict[int, Outcome] = {}
     workers, threads = width(config, [plan.of(words) for words in overrides])
-    returns, jobs, waiting = [], [], []
+    returns = [JobReturn(overrides=words, status=JobStatus.COMPLETED) for words in overrides]
+
+    @cache
+    def composed(index: int) -> DictConfig:
+        cfg = hydra_context.config_loader.load_sweep_config(config, list(overrides[index]))
+        with open_dict(cfg):
+            cfg.hydra.job.id = cfg.hydra.job.num = first + index
+        returns[index].cfg = cfg
+        return cfg
+
+    folder, waiting = Path(str(config.hydra.sweep.dir)).absolute(), []
     for index, words in enumerate(overrides):
         planned = plan.of(words)
-        job_config = hydra_context.config_loader.load_sweep_config(config, list(words))
-        with open_dict(job_config):
-            job_config.hydra.job.id = job_config.hydra.job.num = first + index
-        jobs.append(job_config)
-        returns.append(JobReturn(overrides=words, cfg=job_config, status=JobStatus.COMPLETED))
         if planned.finished is not None:
             outcomes[index] = planned.finished
         else:
             waiting.append((index, planned))
-    groups = together(config, waiting, jobs, workers) if packed else [[one] for one in waiting]
+    groups = together(config, waiting, composed, workers) if packed else [[one] for one in waiting]
     workers = min(workers, max(1, len(groups)))
     queue: deque[Job] = deque()
     for members in groups:
-        number = members[0][0]
-        configs = [jobs[index] for index, _ in members]
-        log = Path(str(configs[0].hydra.sweep.dir)).absolute() / str(first + number) / "job.log"
-        queue.append(Job(members, _order(hydra_context, configs, log, threads, workers)))
+        log = folder / str(first + members[0][0]) / "job.log"
+
+        def order(members: list[tuple[int, Planned]] = members, log: Path = log) -> Order:
+            return _order(hydra_context, [composed(index) for index, _ in members], log, threads, workers)
+
+        queue.append(Job(members, order, log))
     pool = Pool(config.sweep, workers, outcomes, plan.bury, len(overrides))
     pool.run(queue)
     for index, result in enumerate(returns):
@@ -101,28 +111,6 @@ def width(config: Any, planned: Sequence[Planned]) -> tuple[int, int]:
     workers = config.sweep.workers or max(1, (gpus or cores) // most)
     workers = max(1, min(workers, todo))
     return workers, config.sweep.threads or max(1, cores // (workers * (most if not gpus else 1)))
-
-
-def together(
-    config: Any, waiting: Sequence[tuple[int, Planned]], configs: Sequence[Any], workers: int
-) -> list[list[tuple[int, Planned]]]:
-    """Packs of cells of one shape, as large as memory and `sweep.pack` allow, and enough of them for all workers."""
-    from lenet_lab.cell import make_ready
-    from lenet_lab.config.compose import cell_of
-    from lenet_lab.packs import room
-
-    groups: dict[Any, list[tuple[int, Planned]]] = {}
-    for index, planned in waiting:
-        groups.setdefault(planned.shape or index, []).append((index, planned))
-    packs = []
-    for members in groups.values():
-        most = 1
-        if len(members) > 1:
-            cfg = configs[members[0][0]]
-            ready = make_ready(cell_of(cfg, cfg.hydra.runtime.choices, members[0][1].overrides))
-            most = min(config.sweep.pack or room(ready.config, workers), -(-len(members) // workers))
-        packs += [members[low : low + most] for low in range(0, len(members), most)]
-    return packs
 
 
 def _order(hydra_context: HydraContext, configs: Sequence[DictConfig], log: Path, threads: int, workers: int) -> Order:
@@ -178,10 +166,10 @@ class Pool:
 
     def _start(self, job: Job) -> None:
         job.slot = min(set(range(self.workers)) - {other.slot for other in self.running})
-        job.order.environment["LENET_LAB_SLOT"] = str(job.slot)
-        job.order.environment.update(_gpu_of(job))
+        order = job.compose()
+        order.environment.update(_gpu_of(job), LENET_LAB_SLOT=str(job.slot))
         job.pipe, far = self.context.Pipe(duplex=False)
-        job.process = self.context.Process(target=work_in_process, args=(job.order, far), name=job.name)
+        job.process = self.context.Process(target=work_in_process, args=(order, far), name=job.name)
         job.process.start()
         far.close()
         job.started, job.ending, job.why, job.tries = time.perf_counter(), None, None, job.tries + 1
@@ -233,7 +221,7 @@ class Pool:
             why = job.why or halted or _why(code)
             stopped = self.stopped_by is not None or code in (128 + signal.SIGTERM, 128 + signal.SIGINT)
             for _, planned in lost:
-                self.bury(planned.key, why, log=Path(job.order.log), stopped=job.why is not None)
+                self.bury(planned.key, why, log=job.log, stopped=job.why is not None)
             if not stopped and job.why is None and job.tries <= self.sweep.retries:
                 queue.appendleft(job)
                 return

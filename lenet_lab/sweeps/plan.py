@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from lenet_lab.cell import Ready, make_ready
 from lenet_lab.config.compose import cell_of, composer, grid, quote_sweeper_params
 from lenet_lab.config.keys import sweep_id
 from lenet_lab.outcome import Outcome
-from lenet_lab.packs import shape
 from lenet_lab.provenance import code_digest
 from lenet_lab.records import LabError
 from lenet_lab.study import Study, read_study
+from lenet_lab.sweeps.shapes import shape
 from lenet_lab.tracking import Store, counts, find
 
 
@@ -81,7 +83,8 @@ def cells_of(config: DictConfig) -> list[Ready] | None:
         return None
     hydra_overrides = list(config.hydra.overrides.hydra)
     with composer() as compose:
-        return [_ready(compose([*hydra_overrides, *words]), words) for words in asked]
+        by_arm = cache(lambda *words: compose([*hydra_overrides, *words]))
+        return [_ready(_seeded(by_arm, words), words) for words in asked]
 
 
 def compose_multirun(overrides: Sequence[str]) -> list[Ready]:
@@ -95,6 +98,15 @@ def compose_multirun(overrides: Sequence[str]) -> list[Ready]:
     if cells is None:
         raise LabError("hydra/sweeper: only Hydra's own grid is understood; allowed: hydra/sweeper=basic")
     return cells
+
+
+def _seeded(by_arm: Callable[..., DictConfig], words: Sequence[str]) -> DictConfig:
+    """The composed cell. Composing takes Hydra a tenth of a second, so the seeds of an arm share it."""
+    cfg = by_arm(*(word for word in words if not word.startswith("seed=")))
+    for word in words:
+        if word.startswith("seed="):
+            cfg.seed = OverridesParser.create().parse_override(word).value()
+    return cfg
 
 
 def _ready(cfg: DictConfig, words: Sequence[str]) -> Ready:

@@ -10,7 +10,7 @@ from contextlib import closing
 from tests.faults.harness import Life, Tally, command, complete, fault, finish, fresh, one_whole_run, reference, rows
 from tests.faults.kills import SWEEP, wait_for
 
-# a sitecustomize that puts `evil` in front of `lenet_lab.run.train`, in every process of the command
+# a sitecustomize that puts `evil` in front of `lenet_lab.run.learn`, in every process of the command
 SITE = """
 import importlib.abc, importlib.util, os, pathlib, resource, signal, sys, time
 
@@ -23,11 +23,11 @@ class Hook(importlib.abc.MetaPathFinder):
         inner = spec.loader.exec_module
         def exec_module(module):
             inner(module)
-            train = module.train
+            learn = module.learn
             def hooked(config, *args, **kwargs):
-                evil(config, lambda: train(config, *args, **kwargs))
-                return train(config, *args, **kwargs)
-            module.train = hooked
+                evil(config, lambda: learn(config, *args, **kwargs))
+                return learn(config, *args, **kwargs)
+            module.learn = hooked
         spec.loader.exec_module = exec_module
         return spec
 
