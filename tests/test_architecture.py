@@ -29,6 +29,7 @@ LAYERS = (
         "rank",
         "rerun",
         "tracked",
+        "bench",
         "sweeps",
         "plugins",
     ),
@@ -42,7 +43,7 @@ ROOMS = {
     "mlflow": ("tracking",),
     "hydra": ("config", "run", "sweeps", "plugins", "commands", "cli"),
     "omegaconf": ("config", "run", "sweeps", "plugins", "commands", "cli"),
-    "pytorch_lightning": ("engines", "data/module.py", "run"),
+    "pytorch_lightning": ("engines", "data/module.py", "run", "bench/contenders.py"),
     "matplotlib": ("report",),
 }
 # the server that jobs are forked from imports what they need, and does nothing else

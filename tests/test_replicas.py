@@ -14,6 +14,8 @@ from lenet_lab.engines.single import Diverged
 
 HARDWARE = Hardware("cpu", precision="64-true")
 EXECUTION = Execution(1, "contiguous", False)
+IN_TURN = Execution(1, "channels_last", True, stacked=False)
+both = pytest.mark.parametrize("execution", [EXECUTION, IN_TURN], ids=["as one", "in turn"])
 
 
 def setting(*words):
@@ -23,7 +25,7 @@ def setting(*words):
     return config, arrays
 
 
-def recipe(config, arrays, seed, lr=None, decay=None):
+def recipe(config, arrays, seed, lr=None, decay=None, execution=EXECUTION):
     steps = -(-len(arrays.train) // config.batch_size.value)
     return Recipe(
         objective=config.loss,
@@ -34,7 +36,7 @@ def recipe(config, arrays, seed, lr=None, decay=None):
         seed=seed,
         epochs=config.epochs,
         steps_per_epoch=steps,
-        execution=EXECUTION,
+        execution=execution,
         augment=config.augment,
         order=config.order,
     )
@@ -85,6 +87,7 @@ def same(one, other, tolerance=1e-9):
         assert figures == pytest.approx({name: others[name] for name in figures}, abs=1e-8)
 
 
+@both
 # 150 images in batches of 32: five updates an epoch, the last of them smaller, twenty in four epochs
 @pytest.mark.parametrize(
     "words",
@@ -100,9 +103,11 @@ def same(one, other, tolerance=1e-9):
     ],
     ids=" ".join,
 )
-def test_a_run_in_a_pack_is_the_run_alone(words):
+def test_a_run_in_a_pack_is_the_run_alone(words, execution):
     config, arrays = setting(*words)
-    several = [recipe(config, arrays, seed, lr) for seed, lr in ((0, 0.002), (1, 0.002), (2, 0.01))]
+    several = [
+        recipe(config, arrays, seed, lr, execution=execution) for seed, lr in ((0, 0.002), (1, 0.002), (2, 0.01))
+    ]
     for asked, together in zip(several, packed(config, arrays, several), strict=True):
         same(alone(config, arrays, asked), together)
 
@@ -125,9 +130,12 @@ def test_a_diverging_replica_leaves_its_neighbours_alone():
     same(alone(config, arrays, several[2]), third)
 
 
-def test_replicas_stop_early_each_by_itself():
+@both
+def test_replicas_stop_early_each_by_itself(execution):
     config, arrays = setting("early_stopping=1", "epochs=30", "dropout=0.2")
-    several = [recipe(config, arrays, seed, lr) for seed, lr in enumerate((0.002, 0.005, 0.01, 0.02))]
+    several = [
+        recipe(config, arrays, seed, lr, execution=execution) for seed, lr in enumerate((0.002, 0.005, 0.01, 0.02))
+    ]
     together = packed(config, arrays, several)
     lengths = [len(one.log_book) for one in together]
     assert len(set(lengths)) > 1
@@ -141,13 +149,17 @@ class Cut(RuntimeError):
 
 
 @pytest.mark.parametrize(
-    ("who", "when", "resumed", "tolerance"),
-    [(0, 4, [3, 3, 3], 0.0), (1, 3, [3, 2, 2], 1e-9)],  # a pack of other replicas rounds otherwise
+    ("who", "when", "resumed", "tolerance", "execution"),
+    [  # a pack of other replicas rounds otherwise
+        (0, 4, [3, 3, 3], 0.0, EXECUTION),
+        (1, 3, [3, 2, 2], 1e-9, EXECUTION),
+        (1, 3, [3, 2, 2], 1e-9, IN_TURN),
+    ],
 )
-def test_a_pack_that_was_cut_off_goes_on(who, when, resumed, tolerance, tmp_path):
+def test_a_pack_that_was_cut_off_goes_on(who, when, resumed, tolerance, execution, tmp_path):
     words = ("optimizer=momentum", "norm=bn", "dropout=0.3", "epochs=6", "augment=rotate_shift")
     config, arrays = setting(*words)
-    several = [recipe(config, arrays, seed) for seed in range(3)]
+    several = [recipe(config, arrays, seed, execution=execution) for seed in range(3)]
     whole = packed(config, arrays, several)
     folders = [tmp_path / str(i) for i in range(3)]
 

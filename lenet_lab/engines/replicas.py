@@ -42,7 +42,8 @@ class ReplicaNetworks(pl.LightningModule):
         """`first_epoch` is how many epochs every replica has behind it; `curve` a test split shown after each."""
         super().__init__()
         self.automatic_optimization = False
-        self.stack = Stack(nets)
+        execution = recipes[0].execution
+        self.stack = Stack(nets, execution.layout, not execution.stacked)
         self.weights = nn.Parameter(self.stack.weights)
         self.moved = nn.Parameter(torch.zeros_like(self.weights))
         self.recipes, self.recipe = list(recipes), recipes[0]

@@ -32,8 +32,13 @@ class SweepCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Hydra's hook. It swallows exceptions of callbacks, so a refusal leaves as SystemExit."""
+        from lenet_lab.sweeps.forks import cool_down
+        from lenet_lab.sweeps.plan import current
+
+        idle = True
         try:
             _begin(config)
+            idle = all(cell.finished is not None for cell in current().cells)
         except LabError as error:
             print(f"lenet_lab: {error}", file=sys.stderr)
             sys.exit(2)
@@ -45,6 +50,9 @@ class SweepCallback(Callback):
         except Exception:
             traceback.print_exc()
             sys.exit(1)
+        finally:
+            if idle:
+                cool_down()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Hydra's hook."""

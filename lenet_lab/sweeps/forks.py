@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+from contextlib import suppress
 from multiprocessing.context import ForkServerContext
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -24,3 +28,15 @@ def warm_up(config: DictConfig) -> None:
 
         context()
         ensure_running()
+
+
+def cool_down() -> None:
+    """End the server at once, where no job will be forked: it may still be importing, for nobody."""
+    from multiprocessing import forkserver
+
+    server: Any = forkserver._forkserver
+    pid = server._forkserver_pid
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        server._stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -78,6 +79,7 @@ def _alone(ready: Any) -> dict[str, Any]:
     from lenet_lab.sweeps.screen import RunScreen, say_outcome
     from lenet_lab.tracking import deliver_pending, open_store
 
+    gc.set_threshold(700, 10, 10)  # Python's own: the imports are done
     load(ready.config.data)  # data that cannot be had leaves no store behind
     store = open_store(ready.config.tracking.uri)
     deliver_pending(store)

@@ -1,0 +1,161 @@
+"""What is measured: each case a list of rows, a rate or a time with its spread, beside what it is compared with."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from lenet_lab.bench.contenders import Work
+from lenet_lab.bench.starts import start
+from lenet_lab.bench.teams import Teams
+
+BATCHES = (8, 32, 128, 512)
+IMAGES = {8: 6400, 32: 12_800, 128: 25_600, 512: 25_600}
+PACK = 16
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender in one setting.
+
+    Attributes:
+        values: of each round, in `unit`.
+        ratio: median over rounds of this contender by `against` in the same round, the larger the better; None for the
+            reference itself.
+        goal: what the ratio should reach; None where nothing was promised.
+    """
+
+    case: str
+    setting: str
+    contender: str
+    unit: str
+    values: tuple[float, ...]
+    against: str | None = None
+    ratio: float | None = None
+    goal: float | None = None
+
+    @property
+    def median(self) -> float:
+        """Of the values."""
+        return statistics.median(self.values)
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal was met; None where there is none."""
+        return None if self.goal is None or self.ratio is None else self.ratio >= self.goal
+
+
+def rows_of(
+    case: str,
+    setting: str,
+    unit: str,
+    values: Mapping[str, Sequence[float]],
+    goals: Sequence[tuple[str, str, float | None]],
+    less_is_better: bool = False,
+) -> list[Row]:
+    """A row for every contender; `goals` are (contender, against, least ratio)."""
+    wanted = {contender: (against, goal) for contender, against, goal in goals}
+    rows = []
+    for name, taken in values.items():
+        against, goal = wanted.get(name, (None, None))
+        ratio = None
+        if against is not None:
+            pairs = zip(taken, values[against], strict=True)
+            ratio = statistics.median(theirs / ours if less_is_better else ours / theirs for ours, theirs in pairs)
+        rows.append(Row(case, setting, name, unit, tuple(taken), against if ratio else None, ratio, goal))
+    return rows
+
+
+def epoch(rounds: int, root: str | None, say: Say) -> Iterator[Row]:
+    """A whole epoch: bare loops, this harness, Lightning as in tutorials."""
+    cores = len(os.sched_getaffinity(0))
+    for batch in BATCHES:
+        work = Work(batch, IMAGES[batch], cores, root=root)
+        asked = {"bare loop": ("bare", work, 1), "fastest loop": ("fastest", work, 1), "harness": ("harness", work, 1)}
+        if root is not None:
+            few = Work(batch, IMAGES[batch] // 4, cores, root=root)
+            asked["Lightning"] = ("lightning", few, 1)
+            asked["Lightning, 2 workers"] = ("lightning", Work(batch, few.images, cores, workers=2, root=root), 1)
+        say(f"epoch, batch {batch}")
+        with Teams(asked) as teams:
+            rates = teams.rounds(rounds)
+        goals = [
+            ("harness", "fastest loop", 1 / 1.05 if batch >= 32 else 1 / 1.15),
+            ("bare loop", "harness", None),
+            ("Lightning", "harness", None),
+            ("Lightning, 2 workers", "harness", None),
+        ]
+        yield from rows_of("epoch", f"batch {batch}, {_threads(cores)}", "images/s", rates, goals)
+
+
+def packed(rounds: int, root: str | None, say: Say) -> Iterator[Row]:
+    """Many runs: one at a time with all threads, side by side, and packed, a pack a core."""
+    cores = len(os.sched_getaffinity(0))
+    for batch in BATCHES[:3]:
+        one = Work(batch, IMAGES[batch], cores)
+        each = Work(batch, IMAGES[batch], 1)
+        several = Work(batch, IMAGES[batch] // 4, 1, replicas=PACK)
+        asked = {
+            "one at a time": ("harness", one, 1),
+            "side by side": ("harness", each, cores),
+            f"packs of {PACK}": ("pack", several, cores),
+        }
+        say(f"packed, batch {batch}")
+        with Teams(asked) as teams:
+            rates = teams.rounds(rounds)
+        goal = {8: 2.0, 32: 1.3}.get(batch)
+        goals = [(f"packs of {PACK}", "one at a time", goal), ("side by side", "one at a time", None)]
+        yield from rows_of("packed", f"batch {batch}, {cores} cores", "images/s", rates, goals)
+
+
+def side(rounds: int, root: str | None, say: Say) -> Iterator[Row]:
+    """Jobs side by side, a thread each, against as many bare loops side by side."""
+    cores = len(os.sched_getaffinity(0))
+    for batch in (8, 32, 128):
+        work, whole = Work(batch, IMAGES[batch], 1), Work(batch, IMAGES[batch], cores)
+        asked = {
+            "bare loops": ("bare", work, cores),
+            "fastest loops": ("fastest", work, cores),
+            "harness": ("harness", work, cores),
+            "one process": ("harness", whole, 1),
+        }
+        say(f"side by side, batch {batch}")
+        with Teams(asked) as teams:
+            rates = teams.rounds(rounds)
+        goals = [
+            ("harness", "fastest loops", 0.9),
+            ("bare loops", "fastest loops", None),
+            ("one process", "harness", None),
+        ]
+        yield from rows_of("side", f"batch {batch}, {cores} processes", "images/s", rates, goals)
+
+
+def starting(rounds: int, root: str | None, say: Say) -> Iterator[Row]:
+    """Whole processes, from nothing: help, the first step of training; what a job costs beside its training."""
+    for setting, unit, values, goals in start(rounds, say):
+        yield from rows_of("start", setting, unit, values, goals, less_is_better=True)
+
+
+CASES: dict[str, Callable[[int, str | None, Say], Iterator[Row]]] = {
+    "epoch": epoch,
+    "packed": packed,
+    "side": side,
+    "start": starting,
+}
+
+
+def run_case(name: str, rounds: int, root: str | None, say: Say) -> list[Row]:
+    """Measure one case.
+
+    Raises:
+        RuntimeError: a contender has failed.
+    """
+    return list(CASES[name](rounds, root, say))
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' * (count > 1)}"

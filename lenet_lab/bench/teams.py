@@ -1,0 +1,105 @@
+"""Contenders in processes of their own, asked in turn: what slows the machine down for a while slows all of them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from lenet_lab.bench.contenders import CONTENDERS, Work
+
+
+class Team:
+    """One contender, or several that train side by side; its rate is the sum of theirs."""
+
+    def __init__(self, name: str, work: Work, processes: int = 1) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.members: list[tuple[Any, Any]] = []
+        for _ in range(processes):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(name, work, theirs), daemon=name != "lightning")
+            process.start()
+            theirs.close()
+            self.members.append((process, ours))
+        for _, pipe in self.members:
+            _answer(pipe)
+
+    def epoch(self) -> float:
+        """Train one epoch each, at the same time: images a second, all together."""
+        for _, pipe in self.members:
+            pipe.send("epoch")
+        return sum(images / seconds for images, seconds in [_answer(pipe) for _, pipe in self.members])
+
+    def end(self) -> None:
+        """Let the processes go."""
+        for process, pipe in self.members:
+            pipe.close()
+            process.join(10)
+            if process.is_alive():
+                process.kill()
+
+
+class Teams:
+    """A context with teams by name."""
+
+    def __init__(self, asked: Mapping[str, tuple[str, Work, int]]) -> None:
+        self.asked = asked
+        self.teams: dict[str, Team] = {}
+
+    def __enter__(self) -> Teams:
+        try:
+            for name, (contender, work, processes) in self.asked.items():
+                self.teams[name] = Team(contender, work, processes)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for team in self.teams.values():
+            team.end()
+
+    def rounds(self, count: int) -> dict[str, list[float]]:
+        """Rates of each team in `count` rounds, after one that is not counted; every other round in reverse order."""
+        rates: dict[str, list[float]] = {name: [] for name in self.teams}
+        for number in range(count + 1):
+            names: Sequence[str] = list(self.teams)
+            for name in names if number % 2 else names[::-1]:
+                rate = self.teams[name].epoch()
+                if number:
+                    rates[name].append(rate)
+        return rates
+
+
+def _answer(pipe: Any) -> Any:
+    try:
+        kind, value = pipe.recv()
+    except EOFError:
+        raise RuntimeError("a process of the benchmark has died") from None
+    if kind == "error":
+        raise RuntimeError(value)
+    return value
+
+
+def _serve(name: str, work: Work, pipe: Any) -> None:
+    os.environ["OMP_NUM_THREADS"] = str(work.threads)
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 - what libraries say to nobody
+    try:
+        import torch
+
+        torch.set_num_threads(work.threads)
+        epoch = CONTENDERS[name](work)
+        pipe.send(("ready", None))
+        while True:
+            try:
+                pipe.recv()
+            except EOFError:
+                return
+            pipe.send(("epoch", epoch()))
+    except Exception as error:
+        pipe.send(("error", f"{name}: {type(error).__name__}: {error}"))

@@ -1,0 +1,101 @@
+"""`bench`: each contender does the work that it is timed for, and the table says what was measured."""
+
+import json
+
+import pytest
+
+from lenet_lab.bench import CASES, Row, cases, markdown, text
+from lenet_lab.bench.contenders import CONTENDERS, Work, lenet5
+from lenet_lab.bench.starts import JOB_LINE
+from lenet_lab.bench.teams import Team, Teams
+from lenet_lab.cell import build
+from lenet_lab.cli import main
+from lenet_lab.config.compose import compose_cell
+from lenet_lab.config.schema import parse
+
+
+@pytest.mark.parametrize(("name", "replicas"), [("bare", 1), ("fastest", 1), ("harness", 1), ("pack", 3)])
+def test_a_contender_trains_an_epoch(name, replicas):
+    images, seconds = CONTENDERS[name](Work(8, 64, 1, replicas))()
+    assert images == 64 * replicas
+    assert 0 < seconds < 30
+
+
+@pytest.mark.slow
+def test_lightning_as_in_tutorials(mnist_root):
+    images, seconds = CONTENDERS["lightning"](Work(32, 64, 1, root=str(mnist_root)))()
+    assert images == 64
+    assert 0 < seconds < 30
+
+
+def test_they_train_the_same_network():
+    ours = build(parse(compose_cell(["data=digits"]).resolved))
+    shapes = [tuple(value.shape) for value in lenet5().parameters()]
+    assert shapes == [tuple(value.shape) for value in ours.parameters()]
+    assert sum(value.numel() for value in lenet5().parameters()) == 44_426
+
+
+@pytest.mark.slow
+def test_teams_are_asked_in_turn():
+    with Teams({"one": ("bare", Work(8, 64, 1), 1), "two": ("bare", Work(8, 64, 1), 2)}) as teams:
+        rates = teams.rounds(2)
+        processes = [process for team in teams.teams.values() for process, _ in team.members]
+    assert [len(rates[name]) for name in ("one", "two")] == [2, 2]
+    assert min(rates["one"] + rates["two"]) > 0
+    assert not any(process.is_alive() for process in processes)
+
+
+def test_a_contender_that_fails_is_named():
+    with pytest.raises(RuntimeError, match=r"^bare: "):
+        Team("bare", Work(0, 64, 1)).epoch()
+
+
+RATES = {"harness": [90.0, 100.0, 110.0], "loop": [100.0, 100.0, 100.0]}
+
+
+def test_ratios_are_taken_within_a_round():
+    slow_in_turn = {"a": [1.0, 10.0, 100.0], "b": [2.0, 20.0, 200.0]}
+    row, reference = cases.rows_of("epoch", "batch 8", "images/s", slow_in_turn, [("a", "b", 0.6)])
+    assert (row.ratio, row.met, row.median) == (0.5, False, 10.0)
+    assert (reference.ratio, reference.met) == (None, None)
+    (timed, _) = cases.rows_of("start", "help", "s", slow_in_turn, [("a", "b", 0.6)], less_is_better=True)
+    assert (timed.ratio, timed.met) == (2.0, True)
+
+
+def test_the_table_says_what_was_measured():
+    rows = cases.rows_of("epoch", "batch 8", "images/s", RATES, [("harness", "loop", 0.95)])
+    for table in (text(rows), markdown(rows)):
+        assert "1.00 of loop" in table
+        assert "at least 0.95: met" in table
+        assert "90.00 images/s to 110 images/s" in table
+    assert len(markdown(rows).splitlines()) == 4
+
+
+def test_the_line_of_a_job_is_found():
+    assert JOB_LINE.findall("[1/2] complete     2.6 s  data=digits seed=3  87.50%\nother\n") == ["2.6"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nothing"], "bench: nothing: no such case; allowed: epoch, packed, side, start"),
+        (["--rounds", "0"], "bench: --rounds 0: must be 1 or more"),
+        (["--out", "/nowhere/at/all.json"], "bench: --out /nowhere/at/all.json: no folder /nowhere/at"),
+    ],
+)
+def test_bad_input_is_one_line(words, said, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["bench", *words])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == f"lenet_lab: {said}\n"
+
+
+def test_measurements_are_written(tmp_path, monkeypatch, capsys):
+    row = Row("side", "batch 8", "harness", "images/s", (1.0, 2.0, 4.0), "loop", 0.5, 0.9)
+    monkeypatch.setitem(CASES, "side", lambda rounds, root, say: iter([row]))
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "side", "--out", str(tmp_path / "bench.json")])
+    assert end.value.code == 0
+    (written,) = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert (written["median"], written["goal"]) == (2.0, 0.9)
+    assert "at least 0.90: missed" in capsys.readouterr().out
