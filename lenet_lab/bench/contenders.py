@@ -146,7 +146,8 @@ def lightning(work: Work) -> Epoch:
             enable_model_summary=False,
             callbacks=[Clock()],
         )
-        loader = DataLoader(images, work.batch, shuffle=True, num_workers=work.workers)
+        kept = work.workers > 0  # else an epoch pays for starting them
+        loader = DataLoader(images, work.batch, shuffle=True, num_workers=work.workers, persistent_workers=kept)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trainer.fit(Plain(), loader)

@@ -23,6 +23,7 @@ FIRST = (
     "from lenet_lab.cli import main\n"
     "main()\n"
 )
+TYPED = {"COMP_LINE": "lenet-lab norm=", "COMP_POINT": "15"}  # as bash asks for completion
 JOBS = ("-m", "data=digits", "data.train_size=64", "epochs=1", "sweep.workers=1")
 JOB_LINE = re.compile(r"^\[\d+/\d+\] complete +([\d.]+) s", re.MULTILINE)
 
@@ -35,7 +36,9 @@ def start(rounds: int, say: Callable[[str], None]) -> Iterator[Measured]:
     help_ = {
         "empty Hydra application": lambda where: _whole([sys.executable, "app.py", "--help"], where),
         "--help": lambda where: _whole([sys.executable, "-m", "lenet_lab", "--help"], where),
-        "completion": lambda where: _whole([sys.executable, "-m", "lenet_lab", "-sc", "query=bash"], where),
+        "completion": lambda where: _whole(
+            [sys.executable, "-m", "lenet_lab", "-sc", "query=bash"], where, environment=TYPED
+        ),
     }
     yield "help", "s", _turns(help_, rounds), [(name, "empty Hydra application", None) for name in list(help_)[1:]]
     say("start, first step of training")
@@ -62,18 +65,22 @@ def _turns(contenders: Mapping[str, Callable[[Path], float]], rounds: int) -> di
     return values
 
 
-def _whole(words: Sequence[str], where: Path, ready: bool = False) -> float:
+def _whole(
+    words: Sequence[str], where: Path, ready: bool = False, environment: Mapping[str, str] | None = None
+) -> float:
     """Seconds of a whole process; `ready`: on a store that is there already."""
     if ready:
         _call([sys.executable, "-m", "lenet_lab", "data=digits", "epochs=1", "trainer.fast_dev=true"], where)
     begun = time.perf_counter()
-    _call(words, where)
+    _call(words, where, environment)
     return time.perf_counter() - begun
 
 
-def _call(words: Sequence[str], where: Path) -> str:
+def _call(words: Sequence[str], where: Path, more: Mapping[str, str] | None = None) -> str:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "HYDRA_", "LENET_LAB_"))}
-    done = subprocess.run(words, cwd=where, env=clean, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        words, cwd=where, env={**clean, **(more or {})}, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
     if done.returncode:
         raise RuntimeError(f"{' '.join(words)[:200]} ended with status {done.returncode}: {done.stderr[-500:]}")
     return done.stdout + done.stderr

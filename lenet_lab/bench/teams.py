@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -88,7 +87,9 @@ def _answer(pipe: Any) -> Any:
 
 def _serve(name: str, work: Work, pipe: Any) -> None:
     os.environ["OMP_NUM_THREADS"] = str(work.threads)
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 - what libraries say to nobody
+    nobody = os.open(os.devnull, os.O_WRONLY)  # hears what libraries say
+    os.dup2(nobody, 1)
+    os.dup2(nobody, 2)
     try:
         import torch
 

@@ -13,7 +13,8 @@ def cells(row: Row) -> tuple[str, ...]:
     """One row as words."""
     ratio = "" if row.ratio is None else f"{row.ratio:.2f} of {row.against}"
     if row.ratio is not None and row.unit == "s":
-        ratio = f"{1 / row.ratio:.2f} times {row.against}"
+        more = row.median * (1 - row.ratio)
+        ratio = f"{1 / row.ratio:.2f} times {row.against} ({more:+.2f} s)"
     goal = ""
     if row.goal is not None:
         wanted = f"at most {1 / row.goal:.2f}" if row.unit == "s" else f"at least {row.goal:.2f}"

@@ -11,13 +11,16 @@ without oneDNN 1.34 at batch 8, 0.64 at 32, 0.44 at 128; in turn, channels-last,
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any, Literal
 
 import torch
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 SMALL_BATCH = 16  # below it, images a process, oneDNN costs more than it brings
 
 
@@ -53,6 +56,7 @@ class Execution:
         )
         torch.set_num_threads(self.threads)
         torch.backends.mkldnn.set_flags(self.onednn)
+        _keep_freed_memory()
         try:
             yield
         finally:
@@ -62,6 +66,19 @@ class Execution:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the execution record."""
         return asdict(self)
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Tell glibc's malloc not to hand large blocks back, which the next batch would have to fault in again.
+
+    Training at batch 512, two threads: 22,900, 27,300, 26,500 images/s instead of 16,200, 19,300, 17,000 (n = 3); no
+    change that could be seen at 8, 32 and 128. Other C libraries are left as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+            mallopt(option, 1 << 30)
 
 
 def choose(batch_size: int, world_size: int, device: torch.device, threads: int) -> Execution:
