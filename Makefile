@@ -8,7 +8,7 @@ ROUNDS ?= 20
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-faults calibration lint format docs constraints clean
+.PHONY: help setup demo test test-fast test-faults calibration bench lint format docs constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,10 @@ test-faults: $(STAMP) ## the fault campaign: kills, signals, full disks, locked 
 
 calibration: $(STAMP) ## simulate studies whose truth is known, and write the figures into docs/statistics.md
 	$(BIN)/python -m tests.calibration
+
+bench: $(STAMP) ## measure training, start-up and stores, and write docs/performance.md (leave the machine alone)
+	$(BIN)/python -m lenet_lab bench epoch packed side start stores profile --out docs/data/bench.json
+	$(BIN)/python docs/performance.py
 
 lint: $(STAMP) ## formatting, lint and types
 	$(BIN)/ruff format --check .

@@ -78,7 +78,7 @@ def test_the_line_of_a_job_is_found():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nothing"], "bench: nothing: no such case; allowed: epoch, packed, side, start"),
+        (["nothing"], "bench: nothing: no such case; allowed: epoch, packed, side, start, stores, profile"),
         (["--rounds", "0"], "bench: --rounds 0: must be 1 or more"),
         (["--out", "/nowhere/at/all.json"], "bench: --out /nowhere/at/all.json: no folder /nowhere/at"),
     ],

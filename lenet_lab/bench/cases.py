@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lenet_lab.bench.contenders import Work
+from lenet_lab.bench.profile import profile
 from lenet_lab.bench.starts import start
+from lenet_lab.bench.stores import crowded
 from lenet_lab.bench.teams import Teams
 
 BATCHES = (8, 32, 128, 512)
@@ -140,11 +142,25 @@ def starting(rounds: int, root: str | None, say: Say) -> Iterator[Row]:
         yield from rows_of("start", setting, unit, values, goals, less_is_better=True)
 
 
+def stores(rounds: int, root: str | None, say: Say) -> Iterator[Row]:
+    """A store with 10,000 runs."""
+    for setting, unit, values, goals in crowded(rounds, say):
+        yield from rows_of("stores", setting, unit, values, goals, less_is_better=True)
+
+
+def profiled(rounds: int, root: str | None, say: Say) -> Iterator[Row]:
+    """Where an epoch's time goes; the profiler itself makes Python's part larger than it is."""
+    for setting, unit, values, goals in profile(rounds, say):
+        yield from rows_of("profile", setting, unit, values, goals)
+
+
 CASES: dict[str, Callable[[int, str | None, Say], Iterator[Row]]] = {
     "epoch": epoch,
     "packed": packed,
     "side": side,
     "start": starting,
+    "stores": stores,
+    "profile": profiled,
 }
 
 

@@ -70,17 +70,25 @@ def _whole(
 ) -> float:
     """Seconds of a whole process; `ready`: on a store that is there already."""
     if ready:
-        _call([sys.executable, "-m", "lenet_lab", "data=digits", "epochs=1", "trainer.fast_dev=true"], where)
+        call([sys.executable, "-m", "lenet_lab", "data=digits", "epochs=1", "trainer.fast_dev=true"], where)
     begun = time.perf_counter()
-    _call(words, where, environment)
+    call(words, where, environment)
     return time.perf_counter() - begun
 
 
-def _call(words: Sequence[str], where: Path, more: Mapping[str, str] | None = None) -> str:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "HYDRA_", "LENET_LAB_"))}
-    done = subprocess.run(
-        words, cwd=where, env={**clean, **(more or {})}, capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
+def clean() -> dict[str, str]:
+    """The environment without what would change where or how something is run."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "HYDRA_", "LENET_LAB_"))}
+
+
+def call(words: Sequence[str], where: Path, more: Mapping[str, str] | None = None) -> str:
+    """What a process says.
+
+    Raises:
+        RuntimeError: it ends with another status than 0.
+    """
+    env = {**clean(), **(more or {})}
+    done = subprocess.run(words, cwd=where, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
         raise RuntimeError(f"{' '.join(words)[:200]} ended with status {done.returncode}: {done.stderr[-500:]}")
     return done.stdout + done.stderr
@@ -90,5 +98,5 @@ def _jobs(count: int, artifacts: str) -> list[float]:
     """Seconds of jobs whose training takes none worth naming, but for the first, which finds nothing warm."""
     with tempfile.TemporaryDirectory(prefix="lenet_lab-bench-") as folder:
         seeds = ",".join(map(str, range(count + 1)))
-        said = _call([sys.executable, "-m", "lenet_lab", *JOBS, artifacts, f"seed={seeds}"], Path(folder))
+        said = call([sys.executable, "-m", "lenet_lab", *JOBS, artifacts, f"seed={seeds}"], Path(folder))
     return [float(seconds) for seconds in JOB_LINE.findall(said)][1:]

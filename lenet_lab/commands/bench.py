@@ -17,7 +17,9 @@ def main(words: Sequence[str]) -> int:
         description="How fast training is here: this harness, bare PyTorch loops and Lightning as tutorials use it, in "
         "processes of their own, in turn. Nothing is tracked. Leave the machine alone while it measures.",
     )
-    args.add_argument("case", nargs="*", metavar="CASE", help="epoch, packed, side or start; default: epoch")
+    args.add_argument(
+        "case", nargs="*", metavar="CASE", help="epoch, packed, side, start, stores or profile; default: epoch"
+    )
     args.add_argument("--rounds", type=int, default=5, metavar="N", help="of each measurement (default: 5)")
     args.add_argument("--out", type=Path, metavar="FILE", help="also write the measurements as JSON")
     chosen = args.parse_args(words)

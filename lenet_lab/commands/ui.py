@@ -22,6 +22,7 @@ def main(words: Sequence[str]) -> int:
     from lenet_lab.records import LabError
     from lenet_lab.tracking import open_store
     from lenet_lab.tracking.store import public
+    from lenet_lab.tracking.view import prepare_view
 
     store = open_store(chosen.store, create=False)
     if store.uri.startswith("http"):
@@ -30,6 +31,7 @@ def main(words: Sequence[str]) -> int:
     names = ["localhost", "127.0.0.1", *chosen.allow_host]
     hosts = ",".join(f"{name}:{chosen.port}" for name in names)
     origins = ",".join(f"http://{name}:{chosen.port}" for name in names)
+    view = prepare_view(store)
     os.environ["MLFLOW_BACKEND_STORE_URI"] = store.uri  # a password in it is nobody's to see among the processes
     command = [sys.executable, "-m", "mlflow", "server", "--host", chosen.host]
     command += [
@@ -45,7 +47,7 @@ def main(words: Sequence[str]) -> int:
     command += ["--x-frame-options", "DENY"]
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # browsing needs none of its job runners
     page = f"http://{'127.0.0.1' if chosen.host == '0.0.0.0' else chosen.host}:{chosen.port}"
-    print(f"{page}/#/experiments/{store.experiment_id}/runs  (Ctrl-C ends it)", flush=True)
+    print(f"{page}/#/experiments/{store.experiment_id}/runs{view}  (Ctrl-C ends it)", flush=True)
     os.execv(sys.executable, command)
 
 

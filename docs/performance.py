@@ -1,0 +1,140 @@
+"""Writes docs/performance.md and its picture from measurements: python docs/performance.py (after `make bench`)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lenet_lab.bench import Row, markdown
+
+HERE = Path(__file__).resolve().parent
+PAGE, DATA, PICTURE = HERE / "performance.md", HERE / "data" / "bench.json", HERE / "images" / "profile.png"
+SECTIONS = (
+    (
+        "epoch",
+        "A training epoch",
+        """Everything from the end of one epoch to the end of the next, in one process with all cores: `bare loop` is the
+loop that people write over tensors in memory, with torch's defaults; `fastest loop` is the same loop with the memory format, convolutions
+and optimizer that are fastest, found by trying all; `Lightning` is a LightningModule with torchvision's data set, transforms and a
+`DataLoader`, its bars, loggers and checkpoints off; `2 workers` with that many loader processes, kept between epochs. The goals: at
+least 1/1.05 of the fastest loop from batch 32 on, 1/1.15 at batch 8.""",
+    ),
+    (
+        "packed",
+        "Many runs",
+        """`one at a time`: runs one after the other, each with all cores. `side by side`: a run a core, one thread each, as
+sweeps do it. `packs of 16`: a pack a core (`hydra/launcher=packed`). Rates are sums over all processes.""",
+    ),
+    (
+        "side",
+        "Side by side",
+        """As many processes as cores, one thread each, at the same time; `one process` has all the threads. The goal: at
+least 0.9 of bare loops side by side.""",
+    ),
+    (
+        "start",
+        "Start-up",
+        """Whole processes, from nothing, in empty folders. `bare imports` imports Hydra, torch, torchvision, Lightning and MLflow and
+nothing else; `first step` is the command line up to the first step of training, on a store that is there. A `job in a warm process` is a job of a
+sweep but the first, whose training takes next to nothing: its fixed cost. The goals: help and completion within 0.2 s of an empty Hydra
+application, a job under 2.5 s, under 0.5 s with `tracking.artifacts=minimal`.""",
+    ),
+    (
+        "stores",
+        "Stores with 10,000 runs",
+        """Copies of real runs, in 500 arms, in one SQLite store. The goals: `status` under 5 s, the report under 30 s and 500 MB, the first
+step of a run within 1.5 times that on a nearly empty store.""",
+    ),
+)
+LIMITS = """## Where the time goes, and what limits it
+
+![shares of an epoch's time](images/profile.png)
+
+Shares of an epoch by torch's profiler, one thread; the profiler itself makes the last part larger than it is. At batch 8 the operators
+are so small that calling them is most of the work: there it pays to train many replicas as one (`hydra/launcher=packed`), which
+calls each operator once for all. From batch 32 on the convolutions and the tanh are what takes the time, on tensors that no longer fit
+the inner caches: one thread a run and as many runs as cores uses the machine better than many threads for one run."""
+GUIDANCE = """## What follows for users
+
+- Leave `trainer.threads` and `sweep.workers` alone: a sweep runs a job a core with one thread each; a single run takes all cores.
+- Small batches and many seeds: `hydra/launcher=packed`.
+- The memory format, oneDNN and fused updates are chosen by batch size (`lenet_lab/engines/execution.py` says from which measurements), written into
+  the run's execution record, and restored when a run is gone on with or trained again.
+- `torch.compile` is not used: LeNet-5 is compiled in longer than it trains, and on 2 cores it did not pay.
+- `tracking.artifacts=minimal` keeps configuration, predictions and weights, for sweeps of hundreds of short runs.
+
+## Measure your own
+
+```
+python -m lenet_lab bench                  # an epoch
+python -m lenet_lab bench packed side      # many runs
+make bench                                 # all of it, into docs/data/bench.json and this page
+```"""
+
+
+def page(measured: dict[str, Any]) -> str:
+    """The page of these measurements."""
+    rows = [_row(fields) for fields in measured["rows"]]
+    parts = [
+        "# Performance",
+        "<!-- written by docs/performance.py from docs/data/bench.json -->",
+        f"Measured with `python -m lenet_lab bench` on: {measured['machine']}.",
+        "Contenders run in processes of their own and are asked in turn; a ratio is the median over rounds of two contenders' quotient within "
+        "one round, n is the number of rounds. A goal is stated before the ratio that it was set for.",
+    ]
+    for case, title, about in SECTIONS:
+        chosen = [row for row in rows if row.case == case]
+        if chosen:
+            parts += [f"## {title}", about, markdown(chosen)]
+    return "\n\n".join([*parts, LIMITS, GUIDANCE]) + "\n"
+
+
+def _row(fields: dict[str, Any]) -> Row:
+    return Row(**{**fields, "values": tuple(fields["values"])})
+
+
+def draw(measured: dict[str, Any], file: Path) -> None:
+    """The shares of an epoch's time as bars, one a batch size."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = [row for row in map(_row, measured["rows"]) if row.case == "profile"]
+    settings = list(dict.fromkeys(row.setting for row in rows))
+    parts = list(dict.fromkeys(row.contender for row in rows))
+    colours = (
+        "#0072b2",
+        "#56b4e9",
+        "#009e73",
+        "#b2df8a",
+        "#e69f00",
+        "#d55e00",
+        "#cc79a7",
+        "#f0e442",
+        "#999999",
+        "#dddddd",
+    )
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    left = [0.0] * len(settings)
+    for part, colour in zip(parts, colours, strict=True):
+        shares = [
+            next(row.median for row in rows if (row.setting, row.contender) == (setting, part)) for setting in settings
+        ]
+        axes.barh(settings, shares, left=left, color=colour, label=part, edgecolor="white", linewidth=0.5)
+        for at, share, position in zip(left, shares, range(len(settings)), strict=True):
+            if share >= 4:
+                axes.text(at + share / 2, position, f"{share:.0f}", ha="center", va="center", fontsize=8)
+        left = [at + share for at, share in zip(left, shares, strict=True)]
+    axes.invert_yaxis()
+    axes.set_xlabel("% of an epoch's time")
+    axes.set_xlim(0, 100)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=4, fontsize=8, frameon=False)
+    figure.savefig(file, dpi=110)
+
+
+if __name__ == "__main__":
+    taken = json.loads(DATA.read_text())
+    PAGE.write_text(page(taken))
+    draw(taken, PICTURE)
