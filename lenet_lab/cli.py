@@ -32,8 +32,6 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command line; every mistake of the user's is one line and exit status 2."""
-    if argv is None:
-        gc.set_threshold(100_000, 20, 50)  # looking for rubbish among what imports leave took a fifth of a start
     words = list(sys.argv[1:] if argv is None else argv)
     from lenet_lab.records import LabError
 
@@ -46,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
             print(f"lenet_lab {__version__}")
             return
+        if argv is None:
+            gc.set_threshold(100_000, 20, 50)  # looking for rubbish among what imports leave took a fifth of a start
         _hydra(words)
     except LabError as error:
         sys.exit(_say(str(error)))
