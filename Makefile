@@ -41,7 +41,7 @@ calibration: $(STAMP) ## simulate studies whose truth is known, and write the fi
 	$(BIN)/python -m tests.calibration
 
 bench: $(STAMP) ## measure training, start-up and stores, and write docs/performance.md (leave the machine alone)
-	$(BIN)/python -m lenet_lab bench epoch packed side start stores profile --out docs/data/bench.json
+	$(BIN)/python -m lenet_lab bench epoch packed side replicas start stores profile --out docs/data/bench.json
 	$(BIN)/python docs/performance.py
 
 lint: $(STAMP) ## formatting, lint and types

@@ -33,6 +33,13 @@ sweeps do it. `packs of 16`: a pack a core (`hydra/launcher=packed`). Rates are 
 least 0.9 of bare loops side by side.""",
     ),
     (
+        "replicas",
+        "Packs of growing size",
+        """One process with all cores, or one GPU. The shares are of what this device was measured to do at most: float32 products of large
+matrices, and copying. An image counts six operations a multiply-accumulate, and its activations written and read once forward and once
+backward; weights are left out. On a GPU the goal is 100 times one run at a time with 256 replicas.""",
+    ),
+    (
         "start",
         "Start-up",
         """Whole processes, from nothing, in empty folders. `bare imports` imports Hydra, torch, torchvision, Lightning and MLflow and
@@ -51,10 +58,10 @@ LIMITS = """## Where the time goes, and what limits it
 
 ![shares of an epoch's time](images/profile.png)
 
-Shares of an epoch by torch's profiler, one thread; the profiler itself makes the last part larger than it is. At batch 8 the operators
-are so small that calling them is most of the work: there it pays to train many replicas as one (`hydra/launcher=packed`), which
-calls each operator once for all. From batch 32 on the convolutions and the tanh are what takes the time, on tensors that no longer fit
-the inner caches: one thread a run and as many runs as cores uses the machine better than many threads for one run."""
+Shares by torch's profiler, one thread, the set-up of training included; the profiler itself makes the last part larger than it is. At
+batch 8 the operators are so small that calling them is most of the work: there it pays to train many replicas as one
+(`hydra/launcher=packed`), which calls each operator once for all. With larger batches convolutions, tanh and pooling take over, and two threads
+share an operator of this size badly: one thread a run and as many runs as cores is what the machine does best."""
 GUIDANCE = """## What follows for users
 
 - Leave `trainer.threads` and `sweep.workers` alone: a sweep runs a job a core with one thread each; a single run takes all cores.
@@ -91,7 +98,7 @@ def page(measured: dict[str, Any]) -> str:
 
 
 def _row(fields: dict[str, Any]) -> Row:
-    return Row(**{**fields, "values": tuple(fields["values"])})
+    return Row(**{**{k: v for k, v in fields.items() if k != "median"}, "values": tuple(fields["values"])})
 
 
 def draw(measured: dict[str, Any], file: Path) -> None:

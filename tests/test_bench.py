@@ -1,11 +1,15 @@
 """`bench`: each contender does the work that it is timed for, and the table says what was measured."""
 
+import importlib.util
 import json
 
 import pytest
+import torch
+from conftest import REPOSITORY
 
 from lenet_lab.bench import CASES, Row, cases, markdown, text
 from lenet_lab.bench.contenders import CONTENDERS, Work, lenet5
+from lenet_lab.bench.limits import arithmetic, memory
 from lenet_lab.bench.starts import JOB_LINE
 from lenet_lab.bench.teams import Team, Teams
 from lenet_lab.cell import build
@@ -33,6 +37,20 @@ def test_they_train_the_same_network():
     shapes = [tuple(value.shape) for value in lenet5().parameters()]
     assert shapes == [tuple(value.shape) for value in ours.parameters()]
     assert sum(value.numel() for value in lenet5().parameters()) == 44_426
+
+
+def test_the_limits_of_the_device_are_measured():
+    cpu = torch.device("cpu")
+    assert 1e8 < arithmetic(cpu, side=256) < 1e14
+    assert 1e8 < memory(cpu, mebibytes=8) < 1e13
+
+
+def test_the_page_is_that_of_the_measurements():
+    spec = importlib.util.spec_from_file_location("performance", REPOSITORY / "docs" / "performance.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.page(json.loads(module.DATA.read_text())) == module.PAGE.read_text(), "python docs/performance.py"
+    assert module.PICTURE.exists()
 
 
 @pytest.mark.slow
@@ -78,7 +96,7 @@ def test_the_line_of_a_job_is_found():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nothing"], "bench: nothing: no such case; allowed: epoch, packed, side, start, stores, profile"),
+        (["nothing"], "bench: nothing: no such case; allowed: epoch, packed, side, replicas, start, stores, profile"),
         (["--rounds", "0"], "bench: --rounds 0: must be 1 or more"),
         (["--out", "/nowhere/at/all.json"], "bench: --out /nowhere/at/all.json: no folder /nowhere/at"),
     ],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lenet_lab.bench.contenders import Work
+from lenet_lab.bench.limits import arithmetic, memory
 from lenet_lab.bench.profile import profile
 from lenet_lab.bench.starts import start
 from lenet_lab.bench.stores import crowded
@@ -142,6 +144,43 @@ def starting(rounds: int, root: str | None, say: Say) -> Iterator[Row]:
         yield from rows_of("start", setting, unit, values, goals, less_is_better=True)
 
 
+def replicas(rounds: int, root: str | None, say: Say) -> Iterator[Row]:
+    """Packs of growing size in one process, on the GPU where there is one, and their share of what the device can do.
+
+    An image takes six operations a multiply-accumulate: two forward, four backward. Its traffic counts activations
+    written and read once forward and once backward, in float32; weights and caches are left out.
+    """
+    import torch
+
+    from lenet_lab.bench.contenders import lenet5
+    from lenet_lab.models import layer_table
+
+    gpu = torch.cuda.is_available()
+    device = torch.device("cuda" if gpu else "cpu")
+    table = layer_table(lenet5(), (1, 28, 28))
+    operations = 6 * sum(row.macs for row in table)
+    traffic = 4 * 4 * sum(math.prod(map(int, row.output.split("x"))) for row in table)
+    flops, bandwidth = arithmetic(device), memory(device)
+    cores = len(os.sched_getaffinity(0))
+    sizes = (4, 16, 64, 256) if gpu else (2, 4, 8, 16)
+    for batch in BATCHES[:3]:
+        images = IMAGES[batch] if gpu else IMAGES[batch] // 4
+        asked = {"one run": ("harness", Work(batch, images, cores), 1)}
+        asked |= {f"pack of {size}": ("pack", Work(batch, images, cores, replicas=size), 1) for size in sizes}
+        say(f"replicas, batch {batch}")
+        with Teams(asked) as teams:
+            rates = teams.rounds(rounds)
+        goals = [(name, "one run", 100.0 if gpu and name == "pack of 256" else None) for name in list(asked)[1:]]
+        setting = f"batch {batch}, {device.type}"
+        yield from rows_of("replicas", setting, "images/s", rates, goals)
+        shares = {
+            f"{name}, {what}": [100 * rate * each / limit for rate in taken]
+            for name, taken in rates.items()
+            for what, each, limit in (("arithmetic", operations, flops), ("memory", traffic, bandwidth))
+        }
+        yield from rows_of("replicas", setting, "%", shares, [])
+
+
 def stores(rounds: int, root: str | None, say: Say) -> Iterator[Row]:
     """A store with 10,000 runs."""
     for setting, unit, values, goals in crowded(rounds, say):
@@ -158,6 +197,7 @@ CASES: dict[str, Callable[[int, str | None, Say], Iterator[Row]]] = {
     "epoch": epoch,
     "packed": packed,
     "side": side,
+    "replicas": replicas,
     "start": starting,
     "stores": stores,
     "profile": profiled,

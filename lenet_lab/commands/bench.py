@@ -18,7 +18,10 @@ def main(words: Sequence[str]) -> int:
         "processes of their own, in turn. Nothing is tracked. Leave the machine alone while it measures.",
     )
     args.add_argument(
-        "case", nargs="*", metavar="CASE", help="epoch, packed, side, start, stores or profile; default: epoch"
+        "case",
+        nargs="*",
+        metavar="CASE",
+        help="epoch, packed, side, replicas, start, stores or profile; default: epoch",
     )
     args.add_argument("--rounds", type=int, default=5, metavar="N", help="of each measurement (default: 5)")
     args.add_argument("--out", type=Path, metavar="FILE", help="also write the measurements as JSON")

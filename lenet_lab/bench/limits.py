@@ -1,0 +1,36 @@
+"""What a device can do at most, measured: arithmetic by large products of matrices, memory by copying."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+TRIES = 8
+
+
+def arithmetic(device: torch.device, side: int | None = None) -> float:
+    """Floating-point operations a second of float32 products, 2 for each multiply-accumulate."""
+    n = side or (8192 if device.type == "cuda" else 2048)
+    a, b = torch.randn(n, n, device=device), torch.randn(n, n, device=device)
+    return 2 * n**3 / _fastest(lambda: a @ b, device)
+
+
+def memory(device: torch.device, mebibytes: int = 512) -> float:
+    """Bytes a second read and written by a copy that no cache holds."""
+    source = torch.zeros(mebibytes * 2**18, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.numel() * 4 / _fastest(lambda: target.copy_(source), device)
+
+
+def _fastest(work: Callable[[], Tensor], device: torch.device) -> float:
+    seconds = []
+    for _ in range(TRIES):
+        begun = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - begun)
+    return min(seconds[1:])
