@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from processes import command_line
+
+from tests.processes import command_line
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REQUIRED = {word for word in os.environ.get("LENET_LAB_REQUIRE", "").split(",") if word}

@@ -20,7 +20,7 @@ def command_line(
     imports, of signals to a process group, of the README and of the wheel start Python themselves.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lenet_lab.sweeps.preload", "processes"])
+    context.set_forkserver_preload(["lenet_lab.sweeps.preload", "tests.processes"])
     with tempfile.TemporaryDirectory(prefix="lenet_lab-test-") as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
         process = context.Process(target=_command, args=(list(words), str(where), dict(env), str(out), str(err)))
