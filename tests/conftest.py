@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import command_line
-
 REPOSITORY = Path(__file__).resolve().parent.parent
 REQUIRED = {word for word in os.environ.get("LENET_LAB_REQUIRE", "").split(",") if word}
 
@@ -80,13 +78,12 @@ def make_lab(folder: Path, environment: Mapping[str, str] | None = None) -> Lab:
     def run(
         *words: str, timeout: float = 240, cwd: Path | None = None, **extra: str
     ) -> subprocess.CompletedProcess[str]:
-        env, where = {**clean, **extra}, cwd or folder
-        if "PYTHONPATH" not in extra:  # else modules of the test's own are to be imported first
-            return command_line(words, where, env, timeout)
+        command = [sys.executable, "-m", "lenet_lab", *words]
+        where = cwd or folder
         return subprocess.run(
-            [sys.executable, "-m", "lenet_lab", *words],
+            command,
             cwd=where,
-            env=env,
+            env={**clean, **extra},
             capture_output=True,
             text=True,
             timeout=timeout,
