@@ -57,7 +57,8 @@ class Tracking:
 
     def __post_init__(self) -> None:
         if self.system_metrics and find_spec("psutil") is None:
-            raise LabError("tracking.system_metrics=true: needs the package psutil: pip install psutil; allowed: false")
+            install = "pip install 'lenet_lab[system]'"
+            raise LabError(f"tracking.system_metrics=true: needs the package psutil: {install}; allowed: false")
 
 
 @dataclass(frozen=True)
