@@ -50,7 +50,7 @@ application, a job under 2.5 s, under 0.5 s with `tracking.artifacts=minimal`.""
     (
         "stores",
         "Stores with 10,000 runs",
-        """Copies of real runs, in 500 arms, in one SQLite store. The goals: `status` under 5 s, the report under 30 s and 500 MB, the first
+        """Copies of a real run, in 100 arms, in one SQLite store. The goals: `status` under 5 s, the report under 30 s and 500 MB, the first
 step of a run within 1.5 times that on a nearly empty store.""",
     ),
 )
@@ -68,7 +68,7 @@ GUIDANCE = """## What follows for users
 - Small batches and many seeds: `hydra/launcher=packed`.
 - The memory format, oneDNN and fused updates are chosen by batch size (`lenet_lab/engines/execution.py` says from which measurements), written into
   the run's execution record, and restored when a run is gone on with or trained again.
-- `torch.compile` is not used: LeNet-5 is compiled in longer than it trains, and on 2 cores it did not pay.
+- `torch.compile` is not used, and was not measured.
 - `tracking.artifacts=minimal` keeps configuration, predictions and weights, for sweeps of hundreds of short runs.
 
 ## Measure your own

@@ -7,6 +7,8 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
+from lenet_lab.data.files import Where
+
 
 def machine() -> str:
     """Processor, cores, GPU, Python and libraries, in one line."""
@@ -27,10 +29,7 @@ def _processor() -> str:
 
 def mnist_root() -> str | None:
     """A folder with MNIST's files, where torchvision finds them too; nothing is downloaded."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lenet_lab"
-    candidates = [os.environ.get("LENET_LAB_DATA"), str(cache)]
-    files = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-    for root in filter(None, candidates):
-        if all((Path(root) / "MNIST" / "raw" / name).is_file() for name in files):
-            return root
-    return None
+    names = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+    roots = [root for _, root in Where("mnist", download=False).roots()]
+    complete = (root for root in roots if all((root / "MNIST" / "raw" / name).is_file() for name in names))
+    return next(map(str, complete), None)

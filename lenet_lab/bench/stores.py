@@ -2,95 +2,104 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import random
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 from lenet_lab.bench.starts import FIRST, Measured, call, clean
 
-RUNS, ARMS = 10_000, 500
-SEED_RUNS = ("-m", "data=digits", "data.train_size=64", "epochs=5", "pool=avg,max", "tracking.artifacts=minimal")
-NOTED = ("test/acc", "test/errors", "test/loss", "time/train_s")
+RUNS, ARMS = 10_000, 100
+ONE = ("data=digits", "data.train_size=64", "epochs=5", "tracking.artifacts=minimal")
+
+
+class Used(NamedTuple):
+    """What a process took: seconds by the clock, seconds of computing, peak memory in MiB; and what it said."""
+
+    wall: float
+    computing: float
+    mebibytes: float
+    said: str
 
 
 def crowded(rounds: int, say: Callable[[str], None]) -> Iterator[Measured]:
-    """The measurements of a store with `RUNS` copies of real runs, and of one with the real runs alone."""
+    """The measurements of a store with `RUNS` runs, copies of a real one, and of a store with that one alone."""
     few = max(2, rounds // 2)
     with tempfile.TemporaryDirectory(prefix="lenet_lab-bench-") as root:
         full, empty = Path(root) / "full", Path(root) / "empty"
         for folder in (full, empty):
             folder.mkdir()
-            say(f"stores, {'real runs for the full one' if folder is full else 'and the nearly empty one'}")
-            call([sys.executable, "-m", "lenet_lab", *SEED_RUNS], folder)
-        say(f"stores, {RUNS:,} copies")
-        multiply(full / "mlflow.db", RUNS)
+            call([sys.executable, "-m", "lenet_lab", *ONE], folder)
+        say(f"stores, {RUNS:,} copies of a run")
+        multiply(full / "mlflow.db", RUNS, ARMS)
         say("stores, status and report")
         times: dict[str, list[float]] = {"status": [], "report": []}
         memory: dict[str, list[float]] = {"status": [], "report": []}
         for _ in range(few):
             for name, words in (("status", ["status"]), ("report", ["report", "--out", "out"])):
-                seconds, mebibytes = _measured([sys.executable, "-m", "lenet_lab", *words], full)
-                times[name].append(seconds)
-                memory[name].append(mebibytes)
+                used = measured([sys.executable, "-m", "lenet_lab", *words], full)
+                times[name].append(used.wall)
+                memory[name].append(used.mebibytes)
         yield f"{RUNS:,} runs", "s", times, []
         yield f"{RUNS:,} runs", "MiB", memory, []
         say("stores, first step")
         first: dict[str, list[float]] = {"nearly empty store": [], "full store": []}
         for _ in range(few + 1):
             for name, folder in (("nearly empty store", empty), ("full store", full)):
-                first[name].append(_measured([sys.executable, "-c", FIRST], folder)[0])
+                first[name].append(measured([sys.executable, "-c", FIRST], folder).wall)
         yield f"{RUNS:,} runs", "s", first, [("full store", "nearly empty store", 1 / 1.5)]
 
 
-def multiply(file: Path, count: int) -> None:
-    """Copy the runs of a database, by its tables, until there are `count` more: `ARMS` arms that differ in rate."""
-    draws = random.Random(0)
+def multiply(file: Path, runs: int, arms: int) -> None:
+    """Copy the one run of a cell, by the tables of its database, until there are so many `runs`, in so many `arms`."""
     with closing(sqlite3.connect(file)) as base, base:
-        real = [
-            row[0] for row in base.execute("SELECT run_uuid FROM tags WHERE key = 'lenet.state' AND value = 'complete'")
-        ]
-        columns = {
-            table: [row[1] for row in base.execute(f"PRAGMA table_info({table})")]
-            for table in ("runs", "params", "tags", "metrics", "latest_metrics")
+        (first,) = (row[0] for row in base.execute("SELECT run_uuid FROM tags WHERE key = 'lenet.key'"))
+        names = ("runs", "tags", "params", "metrics", "latest_metrics")
+        columns = {name: [row[1] for row in base.execute(f"PRAGMA table_info({name})")] for name in names}
+        held = {
+            name: [
+                dict(zip(columns[name], row, strict=True))
+                for row in base.execute(f"SELECT * FROM {name} WHERE run_uuid = ?", (first,))
+            ]
+            for name in names
         }
-        for number in range(count):
-            source, run = real[number % len(real)], f"{number:032x}"
-            for table, names in columns.items():
-                chosen = ", ".join("?" if name == "run_uuid" else f'"{name}"' for name in names)
-                base.execute(f"INSERT INTO {table} SELECT {chosen} FROM {table} WHERE run_uuid = ?", (run, source))
-            seed, rate = number // ARMS, f"{(number % ARMS + 2) / 1000:g}"
-            name, key = f"lr={rate} seed={seed}", hashlib.sha256(run.encode()).hexdigest()
-            said = {
-                "tags": {"lenet.key": key, "mlflow.runName": name, "lenet.owner": run, "lenet.ended_by": run},
-                "params": {"seed": str(seed), "lr": rate, "lr.value": rate},
+        for number in range(1, runs):
+            arm, seed = number % arms, number // arms
+            changed = {
+                ("params", "seed"): str(seed),
+                ("params", "weight_decay.value"): str(arm / 1e5),
+                ("tags", "lenet.key"): f"{number:064x}",
+                ("tags", "lenet.arm"): f"{arm:064x}",
             }
-            for table, pairs in said.items():
-                for which, value in pairs.items():
-                    words = f"UPDATE {table} SET value = ? WHERE run_uuid = ? AND key = ?"
-                    base.execute(words, (value, run, which))
-            base.execute("UPDATE runs SET name = ? WHERE run_uuid = ?", (name, run))
-            for which in NOTED:
-                words = "UPDATE latest_metrics SET value = value * ? WHERE run_uuid = ? AND key = ?"
-                base.execute(words, (draws.uniform(0.95, 1.0), run, which))
+            for name, found in held.items():
+                for row in found:
+                    new = {**row, "run_uuid": f"{number:032x}"}
+                    if "value" in row:
+                        new["value"] = changed.get((name, row["key"]), row["value"])
+                    if row.get("key") == "test/acc":
+                        new["value"] = 0.9 + arm / 1e4 + (number * 7919 % 101) / 1e5
+                    marks = ",".join("?" * len(new))
+                    base.execute(f"INSERT INTO {name} ({','.join(new)}) VALUES ({marks})", tuple(new.values()))
 
 
-def _measured(words: list[str], where: Path) -> tuple[float, float]:
-    """Seconds and peak memory in MiB of a whole process."""
+def measured(words: Sequence[str], where: Path) -> Used:
+    """What a whole process takes and says.
+
+    Raises:
+        RuntimeError: it ends with another status than 0.
+    """
     begun = time.perf_counter()
     with (where / "said.txt").open("w") as said:
         process = subprocess.Popen(words, cwd=where, env=clean(), stdout=said, stderr=said, stdin=subprocess.DEVNULL)
         _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
+    text = (where / "said.txt").read_text()
     if process.returncode:
-        raise RuntimeError(
-            f"{words[-3:]} ended with status {process.returncode}: {(where / 'said.txt').read_text()[-300:]}"
-        )
-    return time.perf_counter() - begun, used.ru_maxrss / 1024
+        raise RuntimeError(f"{' '.join(words)[-60:]} ended with status {process.returncode}: {text[-500:]}")
+    return Used(time.perf_counter() - begun, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, text)

@@ -6,13 +6,13 @@ import multiprocessing
 import os
 import random
 import signal
-import sqlite3
+import sys
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tests.faults.harness import Life, Tally, command, complete, fault, fresh
+from lenet_lab.bench.stores import ARMS, RUNS, measured, multiply
+from tests.faults.harness import Life, Tally, complete, fault, fresh
 
 
 @fault("report killed while it is written", "the old one whole, or the new one whole")
@@ -104,54 +104,21 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-RUNS, ARMS = 10_000, 100
-
-
 @fault("10,000 runs in the store", "all counted, the report in 30 s of computing and 500 MB", 0.05, 1)
 def many(tally: Tally, rounds: int, draw: random.Random) -> None:
     """One run trained, and ten thousand like it written by SQL: a hundred arms of a hundred seeds."""
     with fresh() as folder:
         problems = complete(Life(folder))
-        multiply(folder / "mlflow.db")
-        process = command(folder, "report", "--out", "report")
-        out = process.stdout.read() if process.stdout is not None else ""
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        seconds, mib = used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
-        tally.most("most MiB", mib)
-        problems += [f"status {process.returncode}: {out[-500:]}"] * (process.returncode != 0)
-        problems += [f"not all counted: {out[-500:]}"] * (f"report on {RUNS} runs" not in out)
-        problems += [f"{seconds:.0f} s of computing"] * (seconds > 30) + [f"{mib:.0f} MiB"] * (mib > 500)
+        multiply(folder / "mlflow.db", RUNS, ARMS)
+        seconds = None
+        try:
+            used = measured([sys.executable, "-m", "lenet_lab", "report", "--out", "report"], folder)
+        except RuntimeError as failure:
+            problems.append(str(failure))
+        else:
+            seconds = used.computing
+            tally.most("most MiB", used.mebibytes)
+            problems += [f"not all counted: {used.said[-500:]}"] * (f"report on {RUNS} runs" not in used.said)
+            problems += [f"{seconds:.0f} s of computing"] * (seconds > 30)
+            problems += [f"{used.mebibytes:.0f} MiB"] * (used.mebibytes > 500)
         tally.count(problems, seconds=seconds)
-
-
-def multiply(database: Path) -> None:
-    """Copies of the one run of a cell in a database until there are `RUNS`, in `ARMS` arms."""
-    with closing(sqlite3.connect(database)) as base, base:
-        (first,) = (row[0] for row in base.execute("SELECT run_uuid FROM tags WHERE key = 'lenet.key'"))
-        names = ("runs", "tags", "params", "metrics", "latest_metrics")
-        columns = {name: [row[1] for row in base.execute(f"PRAGMA table_info({name})")] for name in names}
-        held = {
-            name: [
-                dict(zip(columns[name], row, strict=True))
-                for row in base.execute(f"SELECT * FROM {name} WHERE run_uuid = ?", (first,))
-            ]
-            for name in names
-        }
-        for number in range(1, RUNS):
-            arm, seed = number % ARMS, number // ARMS
-            changed = {
-                ("params", "seed"): str(seed),
-                ("params", "weight_decay.value"): str(arm / 1e5),
-                ("tags", "lenet.key"): f"{number:064x}",
-                ("tags", "lenet.arm"): f"{arm:064x}",
-            }
-            for name, found in held.items():
-                for row in found:
-                    new = {**row, "run_uuid": f"{number:032x}"}
-                    if "value" in row:
-                        new["value"] = changed.get((name, row["key"]), row["value"])
-                    if row.get("key") == "test/acc":
-                        new["value"] = 0.9 + arm / 1e4 + (number * 7919 % 101) / 1e5
-                    marks = ",".join("?" * len(new))
-                    base.execute(f"INSERT INTO {name} ({','.join(new)}) VALUES ({marks})", tuple(new.values()))
