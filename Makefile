@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= auto
 ROUNDS ?= 20
+ONLY ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -34,8 +35,8 @@ test: $(STAMP) ## the whole suite, in parallel
 test-fast: $(STAMP) ## the inner loop: what takes less than two minutes
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow'
 
-test-faults: $(STAMP) ## the fault campaign: kills, signals, full disks, locked stores, servers away (ROUNDS=20)
-	$(BIN)/python -m tests.faults --rounds $(ROUNDS)
+test-faults: $(STAMP) ## the fault campaign: kills, signals, full disks, locked stores, servers away (ROUNDS=20 ONLY=kill)
+	$(BIN)/python -m tests.faults --rounds $(ROUNDS) $(addprefix --only ,$(ONLY))
 
 calibration: $(STAMP) ## simulate studies whose truth is known, and write the figures into docs/statistics.md
 	$(BIN)/python -m tests.calibration

@@ -78,14 +78,16 @@ def epochs_again(lives: list[Life]) -> int:
     return most
 
 
-@fault("restore time", "killed once: at most 1.5 times the uninterrupted time", share=0.25, most=10)
+@fault("restore time", "killed once: all rounds together at most 1.5 times the uninterrupted time", share=0.25, most=10)
 def restore_time(tally: Tally, rounds: int, draw: random.Random) -> None:
     """Runs long enough that the arithmetic counts: the lives' seconds added up, process starts left out.
 
-    The uninterrupted run is timed in the same round: what slows the machine down slows both.
+    The uninterrupted run is timed in the same round: what slows the machine down slows both. The bar is on all rounds
+    together, so that one disturbed second decides nothing.
     """
     words = ("data.train_size=null", "epochs=12", "batch_size=8")
-    for _ in range(rounds):
+    killed = uninterrupted = 0.0
+    for left in reversed(range(rounds)):
         with fresh() as folder:
             life = Life(folder, words)
             whole = complete(life)
@@ -99,10 +101,14 @@ def restore_time(tally: Tally, rounds: int, draw: random.Random) -> None:
             first = life.seconds()
             life = Life(folder, words)
             problems = whole + complete(life)
-            ratio = (first + life.seconds()) / seconds
-            tally.most("worst ratio", ratio)
-            problems += [f"{ratio:.2f} times the uninterrupted time"] * (ratio > 1.5)
-            tally.count(problems + one_whole_run(folder / "mlflow.db"), seconds=first + life.seconds())
+            lived = first + life.seconds()
+            killed, uninterrupted = killed + lived, uninterrupted + seconds
+            tally.most("worst ratio", lived / seconds)
+            if not left:
+                ratio = killed / uninterrupted
+                tally.most("most in all", ratio)
+                problems += [f"{ratio:.2f} times the uninterrupted time"] * (ratio > 1.5)
+            tally.count(problems + one_whole_run(folder / "mlflow.db"), seconds=lived)
 
 
 @fault("kill -9 of a sweep", "0 finished runs redone, <= 1 epoch again, all cells whole", share=0.15, most=20)
