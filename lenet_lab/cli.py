@@ -15,6 +15,7 @@ COMMANDS = {
     "plan": "what a sweep would do",
     "status": "sweeps and runs: finished, running, dead",
     "report": "the comparison, from the tracked runs alone",
+    "claims": "published numbers, judged by tracked runs",
     "diff": "two runs or arms: what differs, the likeliest reason first",
     "rerun": "train a run again from its own record: bit-identical, or what differs",
     "ui": "browse the runs in MLflow",

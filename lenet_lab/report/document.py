@@ -22,6 +22,7 @@ class Section:
         tables: a table and, for a list of runs, the arm whose runs they are.
         figures: by name; drawn only where there is something to draw.
         notes: what is said below the tables.
+        code: lines for a shell.
         fold: the heading of what a page may fold away; empty: nothing is.
         folded: whether it is at first.
     """
@@ -33,6 +34,7 @@ class Section:
     notes: tuple[str, ...] = ()
     fold: bool = False
     folded: bool = False
+    code: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

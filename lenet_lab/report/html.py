@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from lenet_lab.report.document import document
+from lenet_lab.report.document import Document, document
 from lenet_lab.report.facts import Facts, as_json
 from lenet_lab.report.figures import ALT
 from lenet_lab.report.plots import INK
@@ -26,15 +26,20 @@ _LEFT_OUT = [f"{{{_SVG}}}{tag}" for tag in ("metadata", "style", "title")]
 
 def render(facts: Facts, figures: Mapping[str, bytes]) -> str:
     """The whole page; of `figures` (file name -> bytes) the SVG ones become part of it."""
+    return page(document(facts), seal(facts), figures, ALT)
+
+
+def page(made: Document, seal: str, figures: Mapping[str, bytes], alt: Mapping[str, str]) -> str:
+    """A document as a page: `seal` ties it to its facts, `alt` names the figures that may be drawn, by file name."""
     style, script = _part("page.css"), _part("page.js")
     drawn = {
-        name: (ALT[name], _inline(figures[f"{name}.svg"], f"fig{number}", ALT[name]))
-        for number, name in enumerate(ALT)
+        name: (alt[name], _inline(figures[f"{name}.svg"], f"fig{number}", alt[name]))
+        for number, name in enumerate(alt)
         if f"{name}.svg" in figures
     }
     return _template().render(
-        made=document(facts),
-        seal=seal(facts),
+        made=made,
+        seal=seal,
         figures=drawn,
         style=style,
         script=script,

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from lenet_lab.report import figures, tables
-from lenet_lab.report.document import Section, document
+from lenet_lab.report.document import Document, Section, document
 from lenet_lab.report.facts import Facts
 from lenet_lab.report.tables import Cell, Table
 
 
 def render(facts: Facts) -> str:
     """The whole report; its figures lie beside it as `figures/<name>.png` and `.svg`."""
-    made = document(facts)
-    drawn = figures.names(facts)
+    return page(document(facts), figures.names(facts), figures.ALT)
+
+
+def page(made: Document, drawn: Collection[str], alt: Mapping[str, str]) -> str:
+    """A document; of its figures those that are `drawn`, with what they show for those who cannot see."""
     parts = [f"# {escape(made.title)}", "\n".join(f"- {escape(line)}" for line in made.summary)]
     if made.warnings:
         parts += ["**Take care:**", "\n".join(f"- {escape(line)}" for line in made.warnings)]
     for section in made.sections:
-        parts += _section(section, [name for name in section.figures if name in drawn])
+        parts += _section(section, {name: alt[name] for name in section.figures if name in drawn})
     return "\n\n".join(parts) + "\n"
 
 
@@ -41,7 +45,7 @@ def escape(text: str) -> str:
     return re.sub(r"(?i)(?<=\bhttp)(?=:)|(?<=\bhttps)(?=:)|(?<=\bftp)(?=:)|(?<=\bwww)(?=\.)", r"\\", text)
 
 
-def _section(section: Section, drawn: list[str]) -> list[str]:
+def _section(section: Section, drawn: Mapping[str, str]) -> list[str]:
     parts = []
     for table, arm in section.tables:
         if arm is not None:  # the heading is what `#a3` leads to
@@ -49,9 +53,10 @@ def _section(section: Section, drawn: list[str]) -> list[str]:
         parts.append(_table(table))
         if table.caption:
             parts.append(escape(table.caption))
-    for name in drawn:
-        alt = figures.ALT[name]
+    for name, alt in drawn.items():
         parts.append(f"![{alt}](figures/{name}.png)\n\n[{alt} (SVG)](figures/{name}.svg)")
+    if section.code:
+        parts.append("\n".join(("```", *section.code, "```")))
     if section.notes:
         parts.append("\n".join(f"- {escape(line)}" for line in section.notes))
     return [f"## {escape(section.title)}", *parts] if parts else []

@@ -4,7 +4,9 @@ Imports alone: no tensor is made and no thread started, so that a fork is as cle
 one whole run imports; a name that a later version of a library lacks is passed over, and costs the jobs its import.
 """
 
+import atexit
 import gc
+import os
 from contextlib import suppress
 from importlib import import_module
 
@@ -43,3 +45,12 @@ for name in NAMES:
         import_module(name)
 gc.freeze()  # and would make every fork copy the pages that it looks at
 gc.enable()
+
+
+def _end(server: int = os.getpid()) -> None:
+    """Leave without taking the libraries apart, which some of them complain about on the terminal; not in a fork."""
+    if os.getpid() == server:
+        os._exit(0)
+
+
+atexit.register(_end)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,19 +55,26 @@ class Export:
         return [record for record in self.records if record.key in self.sweeps[found[0]]]
 
 
-def write_export(store: Store, path: Path, sweep: str | None = None, artifacts: str = "none") -> tuple[int, int]:
+def write_export(
+    store: Store, path: Path, sweep: str | None = None, artifacts: str = "none", cells: Collection[str] | None = None
+) -> tuple[int, int]:
     """Write the runs that count, and the sweeps, as one file; returns how many of each.
 
     Args:
         sweep: only this sweep and the runs of its cells, whichever sweep trained them.
         artifacts: with which of their files: `none`, `predictions` or `all`.
+        cells: only runs with these keys, and the sweeps that asked for any of them.
 
     Raises:
         LabError: there are no such runs, a file of them is missing or damaged, or `path` cannot be written.
     """
     chosen = parents(store) if sweep is None else [find_parent(store, sweep)]
-    cells = {trained_as(parent): cells_of(store, parent) for parent in chosen}
-    keys = None if sweep is None else {cell["key"] for several in cells.values() for cell in several}
+    listed = {trained_as(parent): cells_of(store, parent) for parent in chosen}
+    keys = cells
+    if cells is not None:
+        chosen = [one for one in chosen if any(cell["key"] in cells for cell in listed[trained_as(one)])]
+    elif sweep is not None:
+        keys = {cell["key"] for several in listed.values() for cell in several}
     runs = [
         run for run in search(store) if counts(run.data.tags) and (keys is None or run.data.tags["lenet.key"] in keys)
     ]
@@ -75,7 +82,7 @@ def write_export(store: Store, path: Path, sweep: str | None = None, artifacts: 
         raise LabError("export: no complete or diverged runs to export")
     named = {parent.info.run_id: trained_as(parent) for parent in chosen}
     try:
-        lines = [sweep_line(parent, cells[trained_as(parent)]) for parent in chosen]
+        lines = [sweep_line(parent, listed[trained_as(parent)]) for parent in chosen]
         lines += [run_line(store, run, named, artifacts) for run in runs]
     except ValidationError as error:
         raise LabError(f"export: a run holds what no export can: {_why(error)}") from None

@@ -1,0 +1,81 @@
+"""The runs that a source is judged by: those of its arms, one a seed, and numbers that are read off their curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from lenet_lab.records import Curves, RunRecord
+
+CONVERGED = "converged"
+WITHIN = 0.001  # of the best accuracy, for good
+_CURVES = ("val/acc", "test_curve/acc")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The runs of the arms of one source.
+
+    Attributes:
+        runs: arm -> its runs that count, one a seed, by rising seed.
+        curves: run id -> metric -> points; needed for `converged` alone.
+    """
+
+    runs: Mapping[str, Sequence[RunRecord]]
+    curves: Curves
+
+    @classmethod
+    def gather(
+        cls, arms: Mapping[str, str], aims: Mapping[str, int], records: Iterable[RunRecord], curves: Curves
+    ) -> Evidence:
+        """The runs of each arm, by the digest that its runs bear.
+
+        Args:
+            arms: name -> digest.
+            aims: name -> how many seeds count, from 0 on; others are left alone, so that nobody stops when it suits.
+        """
+        by_digest: dict[str, list[RunRecord]] = {}
+        for record in records:
+            if record.state in ("complete", "diverged"):
+                by_digest.setdefault(record.arm, []).append(record)
+        found = {}
+        for name, digest in arms.items():
+            last: dict[int, RunRecord] = {}
+            for record in sorted(by_digest.get(digest, ()), key=lambda one: (one.end_ms or 0, one.run_id)):
+                if record.seed is not None and record.seed < aims[name]:
+                    last[record.seed] = record
+            found[name] = tuple(last[seed] for seed in sorted(last))
+        return cls(found, curves)
+
+    def values(self, arm: str, metric: str) -> dict[int, float]:
+        """Seed -> the metric of the complete runs that have it; times of runs that had the machine to themselves."""
+        found = {}
+        for record in self.runs.get(arm, ()):
+            if record.state != "complete" or record.seed is None:
+                continue
+            if metric.startswith("time/") and record.tags.get("lenet.timing") != "alone":
+                continue
+            value = self._converged(record) if metric == CONVERGED else record.metrics.get(metric, math.nan)
+            if math.isfinite(value):
+                found[record.seed] = value
+        return found
+
+    def diverged(self, arm: str) -> int:
+        """How many seeds of an arm diverged."""
+        return sum(record.state == "diverged" for record in self.runs.get(arm, ()))
+
+    def _converged(self, record: RunRecord) -> float:
+        curves = self.curves.get(record.run_id, {})
+        points = next((curves[name] for name in _CURVES if curves.get(name)), ())
+        return converged(points)
+
+
+def converged(points: Sequence[tuple[int, float]]) -> float:
+    """The first epoch from which on the accuracy stays within 0.1 points of the best of them all; NaN without any."""
+    best, first = max((value for _, value in points), default=math.nan), math.nan
+    for step, value in reversed(points):
+        if value < best - WITHIN:
+            break
+        first = float(step)
+    return first

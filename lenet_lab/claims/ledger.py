@@ -1,0 +1,323 @@
+"""The ledger: one YAML file a source, with what it claims and the configurations that put it to the test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from importlib.resources import files
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lenet_lab.records import LabError
+
+Text = Annotated[str, Field(min_length=1)]
+Reading = Literal["", "README", "code"]
+Arms = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class _Node(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Arm(_Node):
+    """A configuration.
+
+    Attributes:
+        words: overrides behind the source's base, or `alone`.
+        timed: its runs train one at a time.
+        seeds: how many are aimed at, where it is not the source's number.
+        minutes: of one core that a run takes.
+    """
+
+    words: str = ""
+    alone: bool = False
+    timed: bool = False
+    seeds: int | None = None
+    minutes: float | None = None
+
+
+class Column(_Node):
+    """A printed number: which metric it is of, in which unit, and what it was measured on.
+
+    Attributes:
+        scale: what the metric is multiplied by; None: 100 for `%`, 1,000 for `ms`, else 1.
+        error: the printed number is 1 less the metric.
+        images: of the author's own draw, where the number rests on other images than ours.
+        ratio: the arm that a time is divided by; machines differ, ratios less so.
+        exact: a count, that is equal or is not.
+    """
+
+    metric: Text
+    unit: Literal["", "%", "% error", "ms"]
+    measured: Text
+    scale: float | None = None
+    error: bool = False
+    images: int | None = None
+    ratio: str | None = None
+    exact: bool = False
+
+    def printed(self, value: float) -> float:
+        """A value of the metric in the unit of the source."""
+        factor = self.scale or {"%": 100.0, "% error": 100.0, "ms": 1000.0}.get(self.unit, 1.0)
+        return factor * (1 - value if self.error else value)
+
+
+class Row(BaseModel):
+    """A row of a printed table: its arm, where it stands, and a number as printed for each column.
+
+    Attributes:
+        also: the arm of the code, where it is not that of the README.
+        doubt: column -> why the number cannot be what it says.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    arm: Text
+    where: Text
+    also: str | None = None
+    id: str = ""
+    untestable: str | None = None
+    doubt: dict[str, str] = {}
+
+    @property
+    def numbers(self) -> dict[str, str]:
+        """Column -> the number as printed."""
+        return dict(self.model_extra or {})
+
+
+class More(_Node):
+    """The metric of an arm is larger than that of each of the others."""
+
+    more: Text
+    than: Arms
+    metric: Text
+
+    @model_validator(mode="before")
+    @classmethod
+    def _several(cls, node: Any) -> Any:
+        than = node.get("than")
+        return {**node, "than": (than,)} if isinstance(than, str) else node
+
+
+class Ratio(_Node):
+    """The metric of the first arm by that of the second lies between two numbers."""
+
+    ratio: tuple[str, str]
+    metric: Text
+    low: float
+    high: float
+
+
+class Difference(_Node):
+    """The metric of the first arm less that of the second lies between two numbers."""
+
+    difference: tuple[str, str]
+    metric: Text
+    low: float
+    high: float
+
+
+class Mean(_Node):
+    """The mean of an arm's metric lies between two numbers."""
+
+    mean: Text
+    metric: Text
+    low: float
+    high: float
+
+
+class Gap(_Node):
+    """One metric less another lies between two numbers in every one of the arms."""
+
+    gap: Arms
+    metric: Text
+    less: Text
+    low: float
+    high: float
+
+
+class Narrower(_Node):
+    """One metric less another is smaller in an arm than in the other."""
+
+    narrower: Text
+    than: Text
+    metric: Text
+    less: Text
+
+
+class Predicts(_Node):
+    """A printed number is what one run of the arm would give for another metric."""
+
+    predicts: Text
+    metric: Text
+    value: Text
+    images: int | None = None
+
+
+Rule = More | Ratio | Difference | Mean | Gap | Narrower | Predicts
+
+
+class Statement(_Node):
+    """A sentence of the source: what would bear it out, or why that is settled without a run.
+
+    Attributes:
+        own: the column (or two: the first less the second) of the source's numbers that the rule is tried on first.
+        contradicted: what of the source itself speaks against it.
+        untestable: why no run can tell.
+    """
+
+    id: Text
+    says: Text
+    where: Text
+    rule: Rule | None = None
+    own: str | tuple[str, str] | None = None
+    contradicted: str | None = None
+    untestable: str | None = None
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Statement:
+        if sum(one is not None for one in (self.rule, self.contradicted, self.untestable)) != 1:
+            raise ValueError("one of rule, contradicted and untestable")
+        return self
+
+
+class Lesson(_Node):
+    """What runs taught, said on the page when each claim in `when` has that verdict."""
+
+    says: Text
+    when: Mapping[str, str]
+
+
+class Cell(_Node):
+    """One printed number: `claim` names it, `says` is how it is printed, `reading` whose configuration the arm is."""
+
+    claim: str
+    arm: str
+    column: Column
+    says: str
+    where: str
+    reading: Reading = ""
+    untestable: str | None = None
+    doubt: str | None = None
+
+
+class Source(_Node):
+    """All that one source claims.
+
+    Attributes:
+        letter: names it.
+        seeds: how many runs of every arm are aimed at.
+        questions: what the source leaves open, and how it was read here.
+    """
+
+    letter: str
+    source: Text
+    about: Text
+    seeds: int
+    base: str
+    arms: Mapping[str, Arm]
+    columns: Mapping[str, Column]
+    rows: tuple[Row, ...]
+    statements: tuple[Statement, ...]
+    questions: tuple[str, ...] = ()
+    lessons: tuple[Lesson, ...] = ()
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every printed number, twice where README and code differ."""
+        return list(self._cells())
+
+    def _cells(self) -> Iterator[Cell]:
+        for row in self.rows:
+            for reading, arm in _readings(row):
+                for name, says in row.numbers.items():
+                    yield Cell(
+                        claim=".".join(filter(None, (self.letter, row.arm, row.id, name))),
+                        arm=arm,
+                        column=self.columns[name],
+                        says=says,
+                        where=row.where,
+                        reading=reading,
+                        untestable=row.untestable,
+                        doubt=row.doubt.get(name),
+                    )
+
+    def words(self, arm: str) -> list[str]:
+        """The overrides of an arm, for the command line."""
+        node = self.arms[arm]
+        return [*([] if node.alone else self.base.split()), *node.words.split()]
+
+    def aim(self, arm: str) -> int:
+        """How many seeds of an arm are aimed at."""
+        return self.arms[arm].seeds or self.seeds
+
+    def command(self, arm: str, seeds: int | None = None) -> str:
+        """What runs an arm, to be pasted into a shell."""
+        words = [*self.words(arm), *(["sweep.workers=1"] if self.arms[arm].timed else [])]
+        quoted = [f'"{word}"' if set("[](),;&|<>$*") & set(word) else word for word in words]
+        return f'python -m lenet_lab -m {" ".join(quoted)} seed="range({seeds or self.aim(arm)})"'
+
+    @model_validator(mode="after")
+    def _known(self) -> Source:
+        asked = [name for row in self.rows for name in (row.arm, row.also) if name]
+        asked += [name for one in self.statements if one.rule is not None for name in arms_of(one.rule)]
+        asked += [column.ratio for column in self.columns.values() if column.ratio]
+        columns = [name for row in self.rows for name in (*row.numbers, *row.doubt)]
+        for one in self.statements:
+            columns += [one.own] if isinstance(one.own, str) else one.own or []
+        for kind, names_, known in (("arm", asked, self.arms), ("column", columns, self.columns)):
+            if wrong := [name for name in names_ if name not in known]:
+                raise ValueError(f"{kind} {wrong[0]!r}: not among the {kind}s")
+        claims = [f"{cell.claim} {cell.reading}" for cell in self.cells] + [one.id for one in self.statements]
+        if double := {name for name in claims if claims.count(name) > 1}:
+            raise ValueError(f"{min(double)!r}: there twice")
+        return self
+
+
+def _readings(row: Row) -> list[tuple[Reading, str]]:
+    return [("README", row.arm), ("code", row.also)] if row.also else [("", row.arm)]
+
+
+def arms_of(rule: Rule) -> tuple[str, ...]:
+    """The arms that a rule looks at."""
+    match rule:
+        case More():
+            return (rule.more, *rule.than)
+        case Ratio():
+            return rule.ratio
+        case Difference():
+            return rule.difference
+        case Mean():
+            return (rule.mean,)
+        case Gap():
+            return rule.gap
+        case Narrower():
+            return (rule.narrower, rule.than)
+        case Predicts():
+            return (rule.predicts,)
+
+
+def names() -> list[str]:
+    """The letters of the sources."""
+    return sorted(
+        file.name.removesuffix(".yaml") for file in files("lenet_lab.claims").iterdir() if file.name.endswith(".yaml")
+    )
+
+
+@lru_cache
+def load(letter: str) -> Source:
+    """The claims of one source.
+
+    Raises:
+        LabError: there is no such source, or its file is not what a ledger holds.
+    """
+    if letter not in names():
+        raise LabError(f"claims: {letter!r}: no such source; there are: {', '.join(names())}")
+    node = yaml.safe_load((files("lenet_lab.claims") / f"{letter}.yaml").read_text(encoding="utf-8"))
+    try:
+        return Source(letter=letter, **node)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise LabError(f"claims/{letter}.yaml: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

@@ -1,0 +1,271 @@
+"""`claims`: the ledger of published claims, judged by tracked runs."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lenet_lab.commands.common import parser
+
+if TYPE_CHECKING:
+    from lenet_lab.claims import Source
+    from lenet_lab.claims.page import Chapter
+    from lenet_lab.records import Curves, RunRecord
+
+EPILOG = """The evidence is the exports in --out (one a source) and the runs of the store. Exit status: 0; 1 where
+--check finds the page stale, or runs failed; 2 for a mistake in the command."""
+PAGES = ("replication.md", "replication.html", "verdicts.csv")
+
+
+def main(words: Sequence[str]) -> int:
+    """Show the verdicts; check or write the page; run what is missing."""
+    args = _parser()
+    chosen = args.parse_args(words)
+    if chosen.check and (chosen.run or chosen.write or chosen.sources):
+        args.error("--check: checks the whole page; not with sources, --run or --write")
+    if chosen.write and chosen.sources:
+        args.error("--write: writes the whole page; name no sources")
+    if not chosen.run and (chosen.budget is not None or chosen.seeds is not None):
+        args.error("--seeds, --budget: of --run")
+    if chosen.run:
+        status = _run(chosen)
+        if not chosen.write:
+            return status
+    from lenet_lab.claims import load, names
+
+    letters = sorted({word.partition(".")[0] for word in chosen.sources}) or names()
+    sources = [load(letter) for letter in letters]
+    if chosen.write:
+        _export(sources, chosen)
+    chapters = _chapters(
+        sources, chosen.out, None if chosen.check or chosen.write else chosen.store, chosen.check or chosen.write
+    )
+    if chosen.check:
+        return _check(chapters, chosen.out)
+    if chosen.write:
+        for name, content in _pages(chapters).items():
+            _write(chosen.out / name, content)
+        print(f"{chosen.out / PAGES[0]}, {chosen.out / PAGES[1]}, {chosen.out / PAGES[2]}")
+        return 0
+    _show(chapters)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    args = parser("claims", "Published claims, judged by tracked runs.", EPILOG)
+    args.add_argument("sources", nargs="*", metavar="SOURCE", help="letters, or SOURCE.ARM for --run; default: all")
+    args.add_argument("--run", action="store_true", help="run what is missing, the cheapest first; resumable")
+    args.add_argument("--seeds", type=_count, metavar="N", help="of --run; default: as many as the ledger says")
+    args.add_argument(
+        "--budget", type=_seconds, metavar="TIME", help="of --run: 90m, 2h; what would take longer is left"
+    )
+    args.add_argument("--write", action="store_true", help="export the runs and write the page")
+    args.add_argument("--check", action="store_true", help="exit with 1 where the page is not what its exports give")
+    args.add_argument("--out", type=Path, default=Path("docs/replication"), metavar="DIR", help="default: %(default)s")
+    return args
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text}: a whole number of seeds, 1 or more")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text}: a time such as 90m or 2h")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def _digests(source: Source) -> dict[str, str]:
+    """Arm -> the digest that its runs bear."""
+    from lenet_lab.commands.errors import hydra_errors
+    from lenet_lab.config.numbers import quote
+    from lenet_lab.sweeps.plan import compose_multirun
+
+    with hydra_errors():
+        return {arm: compose_multirun([quote(word) for word in source.words(arm)])[0].arm for arm in source.arms}
+
+
+def _chapters(sources: Sequence[Source], folder: Path, uri: str | None, exports_alone: bool) -> list[Chapter]:
+    from lenet_lab.claims import Evidence
+    from lenet_lab.claims.page import Chapter
+
+    records, curves = ([], {}) if exports_alone else _tracked(uri)
+    chapters = []
+    for source in sources:
+        own, more = _exported(folder / f"{source.letter}.zip")
+        known = {record.run_id for record in own}
+        several = [*own, *(record for record in records if record.run_id not in known)]
+        aims = {arm: source.aim(arm) for arm in source.arms}
+        evidence = Evidence.gather(_digests(source), aims, several, {**curves, **more})
+        chapters.append(Chapter.of(source, evidence))
+    return chapters
+
+
+def _exported(file: Path) -> tuple[list[RunRecord], Curves]:
+    from lenet_lab.tracking.exports import read_export
+
+    if not file.exists():
+        return [], {}
+    export = read_export(file)
+    return export.records, export.curves
+
+
+def _tracked(uri: str | None) -> tuple[list[RunRecord], Curves]:
+    """The runs of the store; none where there is no store and none was named."""
+    from lenet_lab.records import LabError
+    from lenet_lab.tracking import open_store, read_curves, read_runs
+
+    try:
+        store = open_store(uri, create=False)
+    except LabError:
+        if uri is not None:
+            raise
+        return [], {}
+    records = read_runs(store)
+    return records, read_curves(store, [record.run_id for record in records], ("val/acc", "test_curve/acc"))
+
+
+def _pages(chapters: Sequence[Chapter]) -> Mapping[str, str]:
+    import hashlib
+
+    from lenet_lab.claims import page
+    from lenet_lab.report import html, markdown
+
+    made, table = page.document(chapters), page.table(chapters)
+    seal = hashlib.sha256(table.encode()).hexdigest()
+    return dict(zip(PAGES, (markdown.page(made, (), {}), html.page(made, seal, {}, {}), table), strict=True))
+
+
+def _check(chapters: Sequence[Chapter], folder: Path) -> int:
+    stale = [
+        name
+        for name, content in _pages(chapters).items()
+        if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != content
+    ]
+    if stale:
+        print(f"claims: {folder} is stale: {', '.join(stale)}; `python -m lenet_lab claims --write` writes it anew")
+    return 1 if stale else 0
+
+
+def _write(path: Path, content: str) -> None:
+    from lenet_lab.engines.checkpoints import write_whole
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, content.encode())
+
+
+def _export(sources: Sequence[Source], chosen: argparse.Namespace) -> None:
+    """The runs of each source as one file: those of the file that is there, and those of the store."""
+    from lenet_lab.records import LabError
+    from lenet_lab.tracking import open_store
+    from lenet_lab.tracking.exports import write_export
+    from lenet_lab.tracking.imports import import_runs
+
+    try:
+        store = open_store(chosen.store, create=False)
+    except LabError:
+        if chosen.store is not None:
+            raise
+        return
+    records, _ = _tracked(chosen.store)
+    for source in sources:
+        file = chosen.out / f"{source.letter}.zip"
+        digests = set(_digests(source).values())
+        new = {record.key for record in records if record.arm in digests}
+        old = {record.key for record in _exported(file)[0]}
+        if not new - old:
+            continue
+        if old - new:
+            import_runs(file, chosen.store)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        runs, _ = write_export(store, file, cells=new | old)
+        print(f"exported {runs} runs: {file}")
+
+
+def _show(chapters: Sequence[Chapter]) -> None:
+    from lenet_lab.claims.page import listing
+    from lenet_lab.sweeps.printing import console, table, texts
+
+    screen = console()
+    for chapter in chapters:
+        shown = table("claim", "claimed", "ours", "n", "verdict", "why")
+        for row in listing(chapter):
+            shown.add_row(*texts(row))
+        screen.print(*texts((f"{chapter.source.letter}: {chapter.source.source}",)))
+        screen.print(shown)
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    """Run the arms that lack seeds, the cheapest first, each as the sweep that the page prints."""
+    from lenet_lab.claims import load, names
+    from lenet_lab.records import LabError
+    from lenet_lab.sweeps.forecast import duration
+
+    asked = [word.partition(".")[::2] for word in chosen.sources] or [(letter, "") for letter in names()]
+    todo = []
+    for letter, arm in asked:
+        source = load(letter)
+        if arm and arm not in source.arms:
+            raise LabError(f"claims: {letter}.{arm}: no such arm; there are: {', '.join(source.arms)}")
+        todo += [(source, one) for one in source.arms if not arm or one == arm]
+    _bring({source.letter for source, _ in todo}, chosen)
+    begun, status = time.monotonic(), 0
+    for seconds, source, arm in sorted(_costs(todo, chosen), key=lambda one: one[0]):
+        left = None if chosen.budget is None else chosen.budget - (time.monotonic() - begun)
+        if left is not None and seconds > left:
+            print(f"{source.letter}.{arm}: about {duration(seconds)}, and {duration(max(left, 0))} left: not run")
+            continue
+        command = source.command(arm, chosen.seeds)
+        print(f"{source.letter}.{arm}, about {duration(seconds)}: {command}", flush=True)
+        words = [*source.words(arm), *(["sweep.workers=1"] if source.arms[arm].timed else [])]
+        where = [f"tracking.uri={chosen.store}"] if chosen.store else []
+        seeds = f"seed=range({chosen.seeds or source.aim(arm)})"
+        done = subprocess.run([sys.executable, "-m", "lenet_lab", "-m", *words, *where, seeds], check=False)
+        if done.returncode in (130, 143):
+            return done.returncode
+        status = max(status, int(done.returncode != 0))
+    return status
+
+
+def _bring(letters: Iterable[str], chosen: argparse.Namespace) -> None:
+    """What the exports hold goes into the store, so that it is not run again."""
+    from lenet_lab.tracking.imports import import_runs
+
+    for letter in sorted(letters):
+        file = chosen.out / f"{letter}.zip"
+        if file.exists() and (brought := import_runs(file, chosen.store)).runs:
+            print(f"{brought.runs} runs from {file}")
+
+
+def _costs(todo: Sequence[tuple[Source, str]], chosen: argparse.Namespace) -> list[tuple[float, Source, str]]:
+    """Seconds of what is missing of each arm, for the arms that miss any."""
+    from lenet_lab.commands.errors import hydra_errors
+    from lenet_lab.config.numbers import quote
+    from lenet_lab.sweeps.forecast import forecast
+    from lenet_lab.sweeps.launch import width
+    from lenet_lab.sweeps.plan import compose_multirun, make_plan
+
+    records, _ = _tracked(chosen.store)
+    done = {record.key for record in records if record.state in ("complete", "diverged")}
+    found = []
+    for source, arm in todo:
+        seeds = f"seed=range({chosen.seeds or source.aim(arm)})"
+        with hydra_errors():
+            cells = compose_multirun([quote(word) for word in (*source.words(arm), seeds)])
+        left = [ready for ready in cells if ready.key not in done]
+        if left:
+            plan = make_plan(cells, None)
+            workers = (
+                1 if source.arms[arm].timed else width(left[0].config, [plan.of(one.cell.overrides) for one in left])[0]
+            )
+            found.append((forecast(left, records, workers).seconds, source, arm))
+    return found

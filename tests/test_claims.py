@@ -1,0 +1,278 @@
+"""The ledger holds every published number; the judge follows the rules that were fixed before the runs."""
+
+import math
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+from scipy import stats as scipy_stats
+
+from lenet_lab.claims import Evidence, Verdict, judge, load, names
+from lenet_lab.claims.evidence import converged
+from lenet_lab.claims.judge import number
+from lenet_lab.claims.ledger import Source
+from lenet_lab.claims.page import Chapter, document, table
+from lenet_lab.commands.claims import PAGES, _digests
+from lenet_lab.records import LabError, RunRecord
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+# numbers in tables and sentences, that each source must at least have
+LEAST = {"A": (15, 7), "B": (28, 3), "C": (11, 3), "D": (20, 4), "E": (1, 5), "F": (4, 2)}
+
+SMALL = Source.model_validate(
+    {
+        "letter": "X", "source": "somebody", "about": "a table", "seeds": 10, "base": "data=digits",
+        "arms": {"one": {}, "two": {"words": "pool=max", "timed": True}, "three": {"words": "pool=conv"}},
+        "columns": {
+            "acc": {"metric": "test/acc", "unit": "%", "measured": "test images"},
+            "time": {"metric": "time/train_s", "unit": "ms", "measured": "training", "ratio": "one"},
+            "size": {"metric": "params/total", "unit": "", "measured": "layers", "exact": True},
+        },
+        "rows": [
+            {"arm": "one", "where": "row 1", "acc": "97.0", "time": "1000", "size": "44,426"},
+            {"arm": "two", "where": "row 2", "acc": "98.5", "time": "1500", "size": "44,427"},
+        ],
+        "statements": [
+            {"id": "better", "says": "Two is better.", "where": "here",
+             "rule": {"more": "two", "than": "one", "metric": "test/acc"}},
+            {"id": "double", "says": "Twice the time.", "where": "here", "own": "time",
+             "rule": {"ratio": ["two", "one"], "metric": "time/train_s", "low": 1.75, "high": 2.25}},
+            {"id": "best", "says": "Best of all.", "where": "here",
+             "rule": {"more": "two", "than": ["one", "three"], "metric": "test/acc"}},
+            {"id": "never", "says": "It is elegant.", "where": "here", "untestable": "no measure"},
+        ],
+    }
+)  # fmt: skip
+
+
+def record(arm, seed, state="complete", timing="alone", **metrics):
+    """A run with these metrics; `acc` and `time` for short."""
+    short = {"acc": "test/acc", "time": "time/train_s", "size": "params/total"}
+    named = {short.get(name, name): value for name, value in metrics.items()}
+    run = f"{arm}-{seed}-{state}"
+    return RunRecord(run, run, run, arm, seed, state, "", {}, named, {"lenet.timing": timing}, 0, 1, "")
+
+
+def evidence(**arms):
+    """Evidence with these values of test accuracy, by seed from 0 on."""
+    runs = {arm: [record(arm, seed, acc=value) for seed, value in enumerate(values)] for arm, values in arms.items()}
+    return Evidence(runs, {})
+
+
+def verdicts(found):
+    return {one.claim: one for one in judge(SMALL, found)}
+
+
+@pytest.mark.parametrize("letter", sorted(LEAST))
+def test_every_published_number_and_sentence_has_its_entry(letter):
+    source = load(letter)
+    numbers, sentences = LEAST[letter]
+    assert len({cell.claim for cell in source.cells}) >= numbers
+    assert len(source.statements) >= sentences
+
+
+def test_the_sources_are_those():
+    assert names() == sorted(LEAST)
+
+
+@pytest.mark.parametrize("letter", sorted(LEAST))
+def test_every_arm_is_a_configuration_of_its_own(letter):
+    """Each composes and can be built, and no two of a source are the same."""
+    digests = _digests(load(letter))
+    assert len(set(digests.values())) == len(digests)
+
+
+def test_claimed_numbers_of_claims_that_any_reader_can_check():
+    """Printed values, as they stand in the sources."""
+    said = {cell.claim: cell.says for letter in names() for cell in load(letter).cells}
+    assert said["A.batch_8.time"] == "38424.7"
+    assert said["B.relu_decay.val_acc"] == "0.99950"
+    assert said["C.mlp_readme.later.parameters"] == "469,160"
+    assert said["D.bn_readme.errors"] == "66"
+    assert said["E.two.test"] == "93.51"
+    assert said["F.paper.test"] == "0.95"
+
+
+@pytest.mark.parametrize(
+    ("says", "value", "half"),
+    [("97.7", 97.7, 0.05), ("44,426", 44426, 0.5), ("6.029e-05", 6.029e-05, 5e-9), ("1.0", 1, 0.05)],
+)
+def test_a_printed_number_stands_for_all_that_round_to_it(says, value, half):
+    assert number(says) == pytest.approx((value, half))
+
+
+def test_a_number_is_held_against_the_prediction_interval_of_one_run():
+    values = [0.970, 0.971, 0.973, 0.968, 0.972]
+    one = verdicts(evidence(one=values))["X.one.acc"]
+    n, centre, sd = 5, 100 * sum(values) / 5, 100 * scipy_stats.tstd(values)
+    half = scipy_stats.t.ppf(0.975, n - 1) * sd * math.sqrt(1 + 1 / n) + 0.05
+    assert one.ours[0].low == pytest.approx(centre - half)
+    assert one.ours[0].high == pytest.approx(centre + half)
+    assert one.verdict == Verdict.REPRODUCED
+    assert verdicts(evidence(one=[v + 0.02 for v in values]))["X.one.acc"].verdict == Verdict.NOT_REPRODUCED
+
+
+def test_other_test_images_widen_it_by_the_error_of_both_draws():
+    values = [0.97] * 5
+    source = SMALL.model_copy(
+        update={"columns": {**SMALL.columns, "acc": SMALL.columns["acc"].model_copy(update={"images": 2000})}}
+    )
+    found = {one.claim: one for one in judge(source, evidence(one=values))}["X.one.acc"]
+    half = 100 * 1.96 * math.sqrt(2 * 0.97 * 0.03 / 2000) + 0.05
+    assert found.ours[0].high - 97 == pytest.approx(half)
+
+
+def test_too_few_seeds_leave_it_undecided_and_say_how_many_would_do():
+    found = verdicts(evidence(one=[0.97] * 4, two=[0.98] * 9))
+    assert found["X.one.acc"].verdict == Verdict.UNDECIDED
+    assert found["X.one.acc"].why == "4 seeds; 5 decide"
+    assert found["X.better"].why == "4 seeds; 10 decide"
+    assert verdicts(evidence())["X.better"].why == "not run"
+
+
+@pytest.mark.parametrize(
+    ("shift", "verdict"),
+    [(0.01, Verdict.REPRODUCED), (-0.01, Verdict.NOT_REPRODUCED), (0.0, Verdict.UNDECIDED)],
+)
+def test_an_order_is_judged_by_the_paired_interval(shift, verdict):
+    """Seeds move both arms by ten times the difference: only pairing can see it."""
+    draws = random.Random(0)
+    seeds = [0.9 + 0.1 * draws.random() for _ in range(10)]
+    noise = [0.002 * draws.gauss(0, 1) for _ in range(10)]
+    noise = [one - sum(noise) / 10 for one in noise]
+    other = [value + shift + more for value, more in zip(seeds, noise, strict=True)]
+    one = verdicts(evidence(one=seeds, two=other))["X.better"]
+    assert one.verdict == verdict
+    differences = [b - a for a, b in zip(seeds, other, strict=True)]
+    held = scipy_stats.t.interval(0.95, 9, loc=sum(differences) / 10, scale=scipy_stats.sem(differences))
+    assert (one.ours[0].low, one.ours[0].high) == pytest.approx(held)
+
+
+def test_best_of_all_must_beat_each():
+    one, two = [0.90 + 0.001 * i for i in range(10)], [0.95 + 0.001 * i for i in range(10)]
+    noisy = [v + 0.001 * (i % 3) for i, v in enumerate(two)]
+    assert verdicts(evidence(one=one, two=noisy, three=one))["X.best"].verdict == Verdict.REPRODUCED
+    assert verdicts(evidence(one=one, two=one, three=noisy))["X.best"].verdict == Verdict.NOT_REPRODUCED
+
+
+def test_times_are_ratios_of_runs_that_had_the_machine_to_themselves():
+    def runs(arm, factor, timing):
+        return [record(arm, seed, timing=timing, time=factor * (10 + seed % 3)) for seed in range(10)]
+
+    alone = Evidence({"one": runs("one", 1.0, "alone"), "two": runs("two", 1.5, "alone")}, {})
+    found = verdicts(alone)
+    assert found["X.two.time"].ours[0].mean == pytest.approx(1.5)
+    assert found["X.two.time"].verdict == Verdict.REPRODUCED
+    assert found["X.one.time"].verdict == Verdict.NOT_TESTABLE
+    shared = Evidence({"one": runs("one", 1.0, "alone"), "two": runs("two", 1.5, "shared")}, {})
+    assert verdicts(shared)["X.two.time"].why == "not run"
+
+
+def test_its_own_numbers_speak_first():
+    """1,500 ms are not twice 1,000 ms, whatever our runs say."""
+    one = verdicts(evidence())["X.double"]
+    assert one.verdict == Verdict.CONTRADICTED
+    assert "1.5 times" in one.why
+
+
+def test_counts_are_equal_or_not():
+    runs = {arm: [record(arm, 0, size=44426.0)] for arm in ("one", "two")}
+    found = verdicts(Evidence(runs, {}))
+    assert found["X.one.size"].verdict == Verdict.REPRODUCED
+    assert found["X.two.size"].verdict == Verdict.NOT_REPRODUCED
+
+
+def test_runs_that_all_diverged_are_said_so():
+    runs = {"one": [record("one", seed, state="diverged") for seed in range(5)]}
+    one = verdicts(Evidence(runs, {}))["X.one.acc"]
+    assert (one.verdict, one.why) == (Verdict.NOT_REPRODUCED, "every run diverged, of 5")
+
+
+def test_seeds_beyond_the_aim_do_not_count():
+    """Nobody can add seeds until a verdict suits."""
+    records = [record("digest", seed, acc=0.9) for seed in range(20)]
+    found = Evidence.gather({"one": "digest"}, {"one": 10}, records, {})
+    assert sorted(found.values("one", "test/acc")) == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "first"),
+    [((0.9, 0.98, 0.99, 0.9895), 3), ((0.99, 0.9, 0.99), 3), ((0.99, 0.9893, 0.9899), 1), ((0.9,), 1), ((), math.nan)],
+)
+def test_epochs_to_converge(accuracies, first):
+    """The first epoch from which on it stays within 0.1 points of the best."""
+    found = converged([(epoch, value) for epoch, value in enumerate(accuracies, 1)])
+    assert found == first or (math.isnan(found) and math.isnan(first))
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        ({"rows": [{"arm": "nobody", "where": "row 1"}]}, "nobody"),
+        ({"rows": [{"arm": "one", "where": "row 1", "speed": "1"}]}, "speed"),
+        ({"statements": [{"id": "a", "says": "b", "where": "c"}]}, "one of rule"),
+        ({"statements": [{"id": "a", "says": "b", "where": "c", "rule": {"more": "one"}}]}, "rule"),
+    ],
+)
+def test_a_ledger_that_cannot_be_meant_is_refused(change, wrong):
+    node = {**SMALL.model_dump(exclude_unset=True), **change}
+    with pytest.raises(ValueError, match=wrong):
+        Source.model_validate(node)
+
+
+def test_no_such_source():
+    with pytest.raises(LabError, match="no such source; there are: A, B"):
+        load("Z")
+
+
+def test_the_page_says_what_the_judge_said():
+    chapter = Chapter.of(SMALL, evidence(one=[0.97] * 5))
+    made = document([chapter])
+    rows = table([chapter]).splitlines()
+    assert len(rows) == 1 + len(chapter.judged)
+    assert any(row.startswith("X.one.acc,,97.0,%,row 1,reproduced,,5,,97.0,") for row in rows)
+    commands = next(section for section in made.sections if section.id == "X-runs").code
+    assert 'python -m lenet_lab -m data=digits pool=max sweep.workers=1 seed="range(10)"' in commands
+    assert "# one: 5 of 10 seeds run" in commands
+
+
+def test_a_lesson_is_told_only_where_its_verdicts_bear_it_out():
+    lesson = {"says": "Look twice.", "when": {"X.double": "contradicted by its own numbers", "X.one.acc": "reproduced"}}
+    source = Source.model_validate({**SMALL.model_dump(exclude_unset=True), "lessons": [lesson]})
+    told = [
+        document([Chapter.of(source, evidence(one=values))]).sections[0].notes for values in ([0.97] * 5, [0.9] * 5)
+    ]
+    assert told[0] == ("Look twice. (X.double, X.one.acc)",)
+    assert not any("Look twice" in line for line in told[1])
+
+
+def test_the_committed_page_is_what_its_exports_give(lab, tmp_path):
+    """Rebuilt from the committed files alone; a changed verdict is found."""
+    committed = REPOSITORY / "docs" / "replication"
+    folder = tmp_path / "docs" / "replication"
+    shutil.copytree(committed, folder)
+    done = lab("claims", "--check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = folder / PAGES[2]
+    page.write_text(page.read_text().replace(",reproduced,", ",not reproduced,", 1))
+    done = lab("claims", "--check")
+    assert (done.returncode, PAGES[2] in done.stdout) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [
+        (("Z",), "'Z': no such source"),
+        (("A.nobody", "--run"), "A.nobody: no such arm; there are: baseline"),
+        (("--run", "--budget", "soon"), "a time such as 90m or 2h"),
+        (("--run", "--seeds", "0"), "a whole number of seeds"),
+        (("--budget", "2h"), "of --run"),
+        (("A", "--write"), "name no sources"),
+    ],
+)
+def test_mistakes_are_one_line(lab, words, wrong):
+    done = lab("claims", *words)
+    assert done.returncode == 2
+    assert wrong in done.stderr
+    assert "Traceback" not in done.stderr
