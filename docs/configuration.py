@@ -32,6 +32,7 @@ ABOUT = {
     "batch_size": "A number: images an update, over all devices together.",
     "weight_decay": "A number is coupled L2 on weights; decoupled decay is optimizer=adamw.",
     "schedule": "The course of the learning rate.",
+    "averaging": "Averages of the weights along a run; such runs are not packed.",
     "early_stopping": "A number is the patience: epochs in a row without improvement after which training stops.",
     "augment": "Distortion of the training images; off at evaluation.",
     "trainer": "On what it trains.",

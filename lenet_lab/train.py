@@ -75,6 +75,7 @@ def recipe_of(config: Config, arrays: Arrays, execution: Execution) -> Recipe:
         objective=config.loss,
         optimizer=config.optimizer,
         schedule=config.schedule,
+        averaging=config.averaging,
         lr=config.lr,
         weight_decay=config.weight_decay,
         seed=config.seed,

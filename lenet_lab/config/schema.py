@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt
 from lenet_lab import blocks, models, objectives, optim
 from lenet_lab.config.validate import refuse, validated
 from lenet_lab.data import Spec, augment, spec
-from lenet_lab.optim import BatchSize, EarlyStopping, LearningRate, WeightDecay
+from lenet_lab.optim import Averaging, BatchSize, EarlyStopping, LearningRate, WeightDecay
 from lenet_lab.records import LabError
 from lenet_lab.study import read_study
 
@@ -79,6 +79,7 @@ class Config:
     batch_size: BatchSize
     weight_decay: WeightDecay
     schedule: Any
+    averaging: Averaging
     early_stopping: EarlyStopping
     augment: Any
     trainer: Trainer

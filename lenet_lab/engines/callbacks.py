@@ -30,7 +30,7 @@ class BestWeights(pl.Callback):
         score = pl_module.history[self.monitor]
         if self.score is None or self.sign * score > self.sign * self.score:
             self.score, self.epoch = score, trainer.current_epoch + 1
-            self.weights = {key: value.detach().cpu().clone() for key, value in pl_module.net.state_dict().items()}
+            self.weights = {key: value.detach().cpu().clone() for key, value in pl_module.tested.state_dict().items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Lightning's hook."""

@@ -87,7 +87,8 @@ def fit(
             best.load_state_dict(saved["callbacks"][best.state_key])
     else:
         trainer = _trainer(recipe, stopping, hardware, folder, best, sink, watch, arrays.val is not None)
-        net.to(memory_format=recipe.execution.layout)
+        for one in (net, module.tested):
+            one.to(memory_format=recipe.execution.layout)
         with quiet(), recipe.execution.applied():
             trainer.fit(
                 module,
@@ -97,7 +98,7 @@ def fit(
                 ckpt_path=start,
                 weights_only=True,
             )
-    last = {key: value.detach().cpu().clone() for key, value in module.net.state_dict().items()}
+    last = {key: value.detach().cpu().clone() for key, value in module.tested.state_dict().items()}
     return Trained(last, best.weights or last, best.epoch, tuple(module.log_book), module.train_seconds, resumed_from)
 
 

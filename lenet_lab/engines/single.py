@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,7 +17,8 @@ from lenet_lab.data.arrays import Split
 from lenet_lab.data.augment import NONE, Augmentation
 from lenet_lab.data.module import EVAL_IMAGES, Chunk
 from lenet_lab.engines.execution import Execution
-from lenet_lab.optim import LearningRate, WeightDecay
+from lenet_lab.optim import Averaging, LearningRate, WeightDecay, blend_
+from lenet_lab.optim.averaging import NONE as NO_AVERAGING
 from lenet_lab.optim.penalty import add_l1_
 
 
@@ -43,6 +45,7 @@ class Recipe:
     execution: Execution
     augment: Augmentation = NONE
     order: Literal["shuffle", "fixed"] = "shuffle"
+    averaging: Averaging = NO_AVERAGING
 
 
 class SingleNetwork(pl.LightningModule):
@@ -53,11 +56,17 @@ class SingleNetwork(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.net, self.recipe, self.curve = net, recipe, curve
+        self.average = copy.deepcopy(net).requires_grad_(False) if recipe.averaging.on else None
         self.train_seconds = 0.0
         self.history: dict[str, float] = {}  # the newest figure of each kind
         self.log_book: list[dict[str, float]] = []  # the figures of every epoch
         self._train = Sums()
         self._val = Sums()
+
+    @property
+    def tested(self) -> nn.Module:
+        """The network that is validated, kept and tested: the average of the weights, where there is one."""
+        return self.net if self.average is None else self.average
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Lightning's hook."""
@@ -105,6 +114,8 @@ class SingleNetwork(pl.LightningModule):
             if penalty:
                 add_l1_(params, penalty)
             optimizer.step()
+            if self.average is not None:
+                blend_(self.average, self.net, recipe.averaging.share(step + 1, recipe.steps_per_epoch, recipe.epochs))
             losses.append(loss.detach())
             outputs.append(output.detach())
             step += 1
@@ -124,7 +135,7 @@ class SingleNetwork(pl.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         """Sums over one large batch."""
         images, labels = batch
-        output = self.net(images)
+        output = self.tested(images)
         self._val.add(self.recipe.objective, output, self.recipe.objective.loss(output, labels), [labels])
 
     def on_validation_epoch_end(self) -> None:
@@ -144,7 +155,7 @@ class SingleNetwork(pl.LightningModule):
         self.history["lr"] = float(self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
         self.history["time/epoch_s"] = self._epoch_seconds
         if self.curve is not None:
-            result = evaluate(self.net, self.recipe.objective, self.curve)
+            result = evaluate(self.tested, self.recipe.objective, self.curve)
             self.history["test_curve/loss"] = float(result.losses.double().mean())
             self.history["test_curve/acc"] = float((result.predicted == result.labels).double().mean())
         self.log_book.append({"epoch": self.current_epoch + 1, **self.history})

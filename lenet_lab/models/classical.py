@@ -44,7 +44,8 @@ class Classical(Model):
     engine = "classical"
     unused = (
         "pool", "norm", "activation", "init", "dropout", "head", "loss", "optimizer", "lr", "batch_size",
-        "weight_decay", "schedule", "early_stopping", "augment", "epochs", "order", "checkpoint", "test_curve",
+        "weight_decay", "schedule", "averaging", "early_stopping", "augment", "epochs", "order", "checkpoint",
+        "test_curve",
         "trainer.devices", "trainer.nodes", "trainer.precision", "trainer.fast_dev",
     )  # fmt: skip
     name: ClassVar[str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lenet_lab.optim.averaging import Averaging, NoAveraging, blend_
 from lenet_lab.optim.penalty import WeightDecay, add_l1_
 from lenet_lab.optim.schedules import Constant, Schedule
 from lenet_lab.optim.settings import BatchSize, EarlyStopping, LearningRate
@@ -10,6 +11,7 @@ from lenet_lab.optim.table import Adam, OptimizerSpec
 __all__ = [
     "BASES",
     "DEFAULTS",
+    "Averaging",
     "BatchSize",
     "EarlyStopping",
     "LearningRate",
@@ -17,6 +19,7 @@ __all__ = [
     "Schedule",
     "WeightDecay",
     "add_l1_",
+    "blend_",
 ]
 
 # Config group: the dataclass of a node that names no `_target_`.
@@ -26,6 +29,7 @@ DEFAULTS: dict[str, type] = {
     "batch_size": BatchSize,
     "weight_decay": WeightDecay,
     "schedule": Constant,
+    "averaging": NoAveraging,
     "early_stopping": EarlyStopping,
 }
 
@@ -36,5 +40,6 @@ BASES: dict[str, type] = {
     "batch_size": BatchSize,
     "weight_decay": WeightDecay,
     "schedule": Schedule,
+    "averaging": Averaging,
     "early_stopping": EarlyStopping,
 }

@@ -13,7 +13,7 @@ Params = Mapping[str, str]
 # The order in which a person reads a network: data, model and its blocks, then how it was trained.
 _READING_ORDER = (
     "data", "model", "pool", "norm", "activation", "init", "dropout", "head", "loss", "optimizer", "lr",
-    "batch_size", "weight_decay", "schedule", "early_stopping", "augment", "epochs", "trainer",
+    "batch_size", "weight_decay", "schedule", "averaging", "early_stopping", "augment", "epochs", "trainer",
 )  # fmt: skip
 _CLIP = 80
 

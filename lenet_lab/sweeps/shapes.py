@@ -30,6 +30,7 @@ def shape(ready: Ready) -> tuple[str, ...] | None:
     alone = (
         config.model.engine != "gradient"
         or not config.optimizer.scalable
+        or config.averaging.on
         or trainer.world_size > 1
         or trainer.precision == "16-mixed"  # one scaler would couple them
     )
