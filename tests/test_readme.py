@@ -1,7 +1,7 @@
 """The README's commands run as written, in order, each section in an empty folder, but for what a comment before says.
 
 `<!-- test: with X appended -->`: X is appended. `planned only`: `plan` in front. `composed only`: `--cfg job` behind.
-`a server`: started on a free port, asked for its page and stopped. The make lines are the continuous integration's.
+`in the repository`: with its `docs` in the folder. `a server`: started on a free port, asked for its page and stopped. The make lines are the continuous integration's.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def lines(block: Block) -> list[str]:
         return [line.replace("-m lenet_lab", "-m lenet_lab plan", 1) for line in written]
     if block.note.startswith("composed only"):
         return [f"{line} --cfg job" for line in written]
-    assert block.note == "", f"a note that no test knows: {block.note}"
+    assert block.note in ("", "in the repository"), f"a note that no test knows: {block.note}"
     return written
 
 
@@ -113,6 +113,8 @@ def test_commands_run_as_written(
             continue
         elif block.language == "bash":
             commands = [shlex.split(line) for line in lines(block)]
+            if block.note == "in the repository":
+                (tmp_path / "docs").symlink_to(REPOSITORY / "docs")
         else:
             continue
         for words in commands:

@@ -54,6 +54,8 @@ def main(words: Sequence[str]) -> int:
         print(f"{chosen.out / PAGES[0]}, {chosen.out / PAGES[1]}, {chosen.out / PAGES[2]}")
         return 0
     _show(chapters)
+    if not any(several for chapter in chapters for several in chapter.evidence.runs.values()):
+        print(f"no runs: neither exports in {chosen.out} nor any in the store; `claims --run` makes them")
     return 0
 
 
