@@ -1,7 +1,8 @@
 """The README's commands run as written, in order, each section in an empty folder, but for what a comment before says.
 
 `<!-- test: with X appended -->`: X is appended. `planned only`: `plan` in front. `composed only`: `--cfg job` behind.
-`in the repository`: with its `docs` in the folder. `a server`: started on a free port, asked for its page and stopped. The make lines are the continuous integration's.
+`in the repository`: with its `docs` in the folder. `a server`: started on a free port, asked for its page and stopped.
+The make lines are the continuous integration's.
 """
 
 from __future__ import annotations
