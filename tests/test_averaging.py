@@ -82,10 +82,12 @@ def test_averaging_changes_what_is_tested_and_not_how_it_trains():
     assert [row["val/loss"] for row in plain.log_book] != [row["val/loss"] for row in averaged.log_book]
 
 
-def test_a_run_without_averaging_keeps_the_key_that_it_had_before_there_was_any():
+def test_a_run_without_what_came_later_keeps_the_key_that_it_had_before():
     plain = compose_cell()
     assert "averaging" in plain.resolved
     assert "averaging" not in identity(plain.resolved)
+    assert "noise" not in identity(plain.resolved)["data"]
+    assert identity(compose_cell(["data.noise=0.1"]).resolved)["data"]["noise"] == 0.1
     assert identity(compose_cell(["averaging=ema"]).resolved)["averaging"]["decay"] == 0.998
     # a digest that was tracked before
     assert make_ready(compose_cell()).arm.startswith("b9459196ac04b4b5")

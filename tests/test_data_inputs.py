@@ -32,6 +32,18 @@ def test_normalisation_is_torchvisions_bit_for_bit(images, how, mean, std):
     assert torch.equal(found, expected)
 
 
+def test_noise_inverts_its_share_of_the_pixels_by_seed_and_index(images):
+    index = torch.arange(100, 120)
+    noisy = inputs.noise(images, index, 0.1, seed=3)
+    changed = noisy != images
+    assert torch.equal(noisy[changed], 255 - images[changed])
+    assert changed.float().mean() == pytest.approx(0.1, abs=4 * (0.09 / images.numel()) ** 0.5)
+    alone = inputs.noise(images[7:9], index[7:9], 0.1, seed=3)
+    assert torch.equal(alone, noisy[7:9]), "an image's noise does not depend on its neighbours"
+    assert not torch.equal(inputs.noise(images, index, 0.1, seed=4), noisy)
+    assert inputs.noise(images, index, 0.0, seed=3) is images
+
+
 def test_the_papers_input_scale():
     """LeCun et al. 1998, section II.B: background -0.1, foreground 1.175."""
     corners = torch.tensor([0, 255], dtype=torch.uint8).view(1, 1, 1, 2)

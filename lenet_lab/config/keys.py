@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 # where things are written, read or shown, and on what they run: none of it changes what is trained
-NOT_IN_KEY = {
+NOT_IN_KEY: dict[str, Literal[True] | tuple[str, ...]] = {
     "name": True,
     "experiment": True,
     "study": True,
@@ -18,18 +18,22 @@ NOT_IN_KEY = {
     "trainer": ("accelerator", "threads", "devices", "nodes"),
 }
 
-# Groups that came after runs had been tracked: at this value they are left out, so that those runs keep their names.
+# What came after runs had been tracked: at this value it is left out, so that those runs keep their names.
 LATER = {"averaging": {"_target_": "lenet_lab.optim.averaging.NoAveraging"}}
+LATER_KEYS: dict[str, dict[str, Any]] = {"data": {"noise": 0}}
 
 
 def identity(resolved: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a resolved configuration that decides the numbers, with the world size spelled out."""
     kept: dict[str, Any] = {}
     for key, value in resolved.items():
-        drop = NOT_IN_KEY.get(key)
+        drop = NOT_IN_KEY.get(key, ())
         if drop is True or LATER.get(key, ...) == value:
             continue
-        kept[key] = {k: v for k, v in value.items() if k not in drop} if isinstance(drop, tuple) else value
+        kept[key] = value
+        if isinstance(value, Mapping):
+            later = LATER_KEYS.get(key, {})
+            kept[key] = {k: v for k, v in value.items() if k not in drop and later.get(k, ...) != v}
     trainer = resolved["trainer"]
     kept["trainer"] = {**kept["trainer"], "world_size": trainer["devices"] * trainer["nodes"]}
     return kept

@@ -1,15 +1,30 @@
-"""From grey values 0..255 to what a network sees: size, inversion, normalisation, in this order."""
+"""From grey values 0..255 to what a network sees: noise, size, inversion, normalisation, in this order."""
 
 from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 Fit = Literal["pad", "resize"]
 Normalize = Literal["unit", "standard", "symmetric", "lecun1998"]
+
+
+def noise(images: Tensor, index: Tensor, share: float, seed: int) -> Tensor:
+    """Grey images uint8 (n, 1, h, w), of whose pixels a share is inverted (255 - x), each by its own chance.
+
+    The 1998 paper's demonstration inverts a tenth of them (section III.E). Which ones depends on the seed and the
+    image's index (n,) in its set alone.
+    """
+    if not share:
+        return images
+    shape = images.shape[1:]
+    streams = (np.random.Generator(np.random.Philox(key=[seed, row])) for row in index.tolist())
+    inverted = np.stack([stream.random(shape, np.float32) < share for stream in streams])
+    return torch.where(torch.from_numpy(inverted), 255 - images, images)
 
 
 def fit(images: Tensor, size: int, how: Fit) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, Lt
 from numpy.typing import NDArray
 
 from lenet_lab.data import splits
@@ -31,6 +31,7 @@ class Spec(ABC):
         name: the option of the group.
         size, fit: height and width of the inputs, and how images get there.
         normalize, invert: see `lenet_lab.data.inputs`; `standard` stays standard under inversion.
+        noise: the share of pixels that are inverted in every image, training images too.
         val_size: stratified validation images out of the training images; 0: no validation split.
         split_seed: of the validation split and of the subset.
         train_size: stratified subset of what is left to train on; a larger one contains a smaller. None: all.
@@ -42,6 +43,7 @@ class Spec(ABC):
     fit: Literal["pad", "resize"] = "pad"
     normalize: Literal["unit", "standard", "symmetric", "lecun1998"] = "standard"
     invert: bool = False
+    noise: Annotated[float, Ge(0), Lt(1)] = 0.0
     val_size: Annotated[int, Ge(0)]
     split_seed: Seed = 0
     train_size: Annotated[int, Ge(1)] | None = None
@@ -170,9 +172,12 @@ class Spec(ABC):
     def _split(self, rows: Rows, moments: tuple[float, float]) -> Split:
         import torch
 
+        from lenet_lab.data import inputs
+
         images = torch.from_numpy(_writable(rows.images)).unsqueeze(1)
-        labels = torch.from_numpy(rows.labels.astype(np.int64))
-        return Split(self.inputs(images, moments), labels, torch.from_numpy(rows.index))
+        labels, index = torch.from_numpy(rows.labels.astype(np.int64)), torch.from_numpy(rows.index)
+        images = inputs.noise(images, index, self.noise, self.split_seed)
+        return Split(self.inputs(images, moments), labels, index)
 
 
 @dataclass(frozen=True, kw_only=True)
