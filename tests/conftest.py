@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from processes import command_line
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REQUIRED = {word for word in os.environ.get("LENET_LAB_REQUIRE", "").split(",") if word}
@@ -62,8 +63,8 @@ def lab(tmp_path: Path) -> Lab:
     return make_lab(tmp_path)
 
 
-def make_lab(folder: Path, environment: Mapping[str, str] | None = None) -> Lab:
-    """The same for a folder of one's choice."""
+def make_lab(folder: Path, environment: Mapping[str, str] | None = None, fresh: bool = False) -> Lab:
+    """The same for a folder of one's choice; `fresh`: Python is started anew, as a user does."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "HYDRA_", "LENET_LAB_"))}
     clean |= {
         "XDG_CACHE_HOME": str(folder / ".cache"),
@@ -78,12 +79,13 @@ def make_lab(folder: Path, environment: Mapping[str, str] | None = None) -> Lab:
     def run(
         *words: str, timeout: float = 240, cwd: Path | None = None, **extra: str
     ) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "lenet_lab", *words]
-        where = cwd or folder
+        env, where = {**clean, **extra}, cwd or folder
+        if not fresh and "PYTHONPATH" not in extra:  # else modules of the test's own are to be imported first
+            return command_line(words, where, env, timeout)
         return subprocess.run(
-            command,
+            [sys.executable, "-m", "lenet_lab", *words],
             cwd=where,
-            env={**clean, **extra},
+            env=env,
             capture_output=True,
             text=True,
             timeout=timeout,

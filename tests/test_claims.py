@@ -13,7 +13,7 @@ from lenet_lab.claims.evidence import converged
 from lenet_lab.claims.judge import number
 from lenet_lab.claims.ledger import Source
 from lenet_lab.claims.page import Chapter, document, table
-from lenet_lab.commands.claims import PAGES, _digests
+from lenet_lab.commands.claims import PAGES, digests, main
 from lenet_lab.records import LabError, RunRecord
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -79,8 +79,8 @@ def test_the_sources_are_those():
 @pytest.mark.parametrize("letter", sorted(LEAST))
 def test_every_arm_is_a_configuration_of_its_own(letter):
     """Each composes and can be built, and no two of a source are the same."""
-    digests = _digests(load(letter))
-    assert len(set(digests.values())) == len(digests)
+    found = digests(letter)
+    assert len(set(found.values())) == len(found)
 
 
 def test_claimed_numbers_of_claims_that_any_reader_can_check():
@@ -247,17 +247,16 @@ def test_a_lesson_is_told_only_where_its_verdicts_bear_it_out():
     assert not any("Look twice" in line for line in told[1])
 
 
-def test_the_committed_page_is_what_its_exports_give(lab, tmp_path):
+def test_the_committed_page_is_what_its_exports_give(tmp_path, monkeypatch, capsys):
     """Rebuilt from the committed files alone; a changed verdict is found."""
-    committed = REPOSITORY / "docs" / "replication"
     folder = tmp_path / "docs" / "replication"
-    shutil.copytree(committed, folder)
-    done = lab("claims", "--check")
-    assert done.returncode == 0, done.stdout + done.stderr
+    shutil.copytree(REPOSITORY / "docs" / "replication", folder)
+    monkeypatch.chdir(tmp_path)
+    assert main(["--check"]) == 0, capsys.readouterr().out
     page = folder / PAGES[2]
     page.write_text(page.read_text().replace(",reproduced,", ",not reproduced,", 1))
-    done = lab("claims", "--check")
-    assert (done.returncode, PAGES[2] in done.stdout) == (1, True)
+    assert main(["--check"]) == 1
+    assert PAGES[2] in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -271,8 +270,9 @@ def test_the_committed_page_is_what_its_exports_give(lab, tmp_path):
         (("A", "--write"), "name no sources"),
     ],
 )
-def test_mistakes_are_one_line(lab, words, wrong):
-    done = lab("claims", *words)
-    assert done.returncode == 2
-    assert wrong in done.stderr
-    assert "Traceback" not in done.stderr
+def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, words, wrong):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((SystemExit, LabError)) as ended:
+        main(list(words))
+    assert wrong in str(ended.value) + capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -70,7 +70,7 @@ def runs(folder: Path) -> list[RunRecord]:
 def sweep_and_go_on(folder: Path, lab: Lab, launcher: Sequence[str], *again_with: str) -> None:
     """Four cells are trained; the same command again, with other settings of the launcher, trains none."""
     swept = lab("-m", *launcher, *CELLS, timeout=400)
-    assert swept.returncode == 0, swept.stderr
+    assert swept.returncode == 0, swept.stdout + swept.stderr
     assert "4 trained" in swept.stdout
     made = runs(folder)
     assert {(run.params["pool"], run.seed) for run in made} == {("avg", 0), ("avg", 1), ("max", 0), ("max", 1)}
@@ -89,7 +89,7 @@ def sweep_and_go_on(folder: Path, lab: Lab, launcher: Sequence[str], *again_with
 
 def test_joblib(tmp_path: Path) -> None:
     needed("hydra-joblib-launcher")
-    sweep_and_go_on(tmp_path, make_lab(tmp_path), ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])
+    sweep_and_go_on(tmp_path, make_lab(tmp_path, fresh=True), ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])
 
 
 def test_ray(tmp_path: Path, cluster: str) -> None:
@@ -97,13 +97,13 @@ def test_ray(tmp_path: Path, cluster: str) -> None:
     folder = tmp_path / "sweep"
     folder.mkdir()
     launcher = ["hydra/launcher=ray", f"hydra.launcher.ray.init.address={cluster}"]
-    sweep_and_go_on(folder, make_lab(folder), launcher, "+hydra.launcher.ray.remote.max_calls=4")
+    sweep_and_go_on(folder, make_lab(folder, fresh=True), launcher, "+hydra.launcher.ray.remote.max_calls=4")
     assert len({run.tags["lenet.pid"] for run in runs(folder)}) == 4
 
 
 def test_what_only_our_launcher_knows_is_refused(tmp_path: Path) -> None:
     needed("hydra-joblib-launcher")
-    done = make_lab(tmp_path)("-m", "hydra/launcher=joblib", "sweep.retries=2", *CELLS)
+    done = make_lab(tmp_path, fresh=True)("-m", "hydra/launcher=joblib", "sweep.retries=2", *CELLS)
     assert done.returncode == 2
     assert done.stderr.startswith("lenet_lab: sweep.retries=2: ")
     assert len(done.stderr.splitlines()) == 1

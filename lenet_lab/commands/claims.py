@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,12 +87,15 @@ def _seconds(text: str) -> float:
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
-def _digests(source: Source) -> dict[str, str]:
+@cache
+def digests(letter: str) -> dict[str, str]:
     """Arm -> the digest that its runs bear."""
+    from lenet_lab.claims import load
     from lenet_lab.commands.errors import hydra_errors
     from lenet_lab.config.numbers import quote
     from lenet_lab.sweeps.plan import compose_multirun
 
+    source = load(letter)
     with hydra_errors():
         return {arm: compose_multirun([quote(word) for word in source.words(arm)])[0].arm for arm in source.arms}
 
@@ -107,7 +111,7 @@ def _chapters(sources: Sequence[Source], folder: Path, uri: str | None, exports_
         known = {record.run_id for record in own}
         several = [*own, *(record for record in records if record.run_id not in known)]
         aims = {arm: source.aim(arm) for arm in source.arms}
-        evidence = Evidence.gather(_digests(source), aims, several, {**curves, **more})
+        evidence = Evidence.gather(digests(source.letter), aims, several, {**curves, **more})
         chapters.append(Chapter.of(source, evidence))
     return chapters
 
@@ -181,8 +185,8 @@ def _export(sources: Sequence[Source], chosen: argparse.Namespace) -> None:
     records, _ = _tracked(chosen.store)
     for source in sources:
         file = chosen.out / f"{source.letter}.zip"
-        digests = set(_digests(source).values())
-        new = {record.key for record in records if record.arm in digests}
+        arms = set(digests(source.letter).values())
+        new = {record.key for record in records if record.arm in arms}
         old = {record.key for record in _exported(file)[0]}
         if not new - old:
             continue
