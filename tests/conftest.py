@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from processes import command_line
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REQUIRED = {word for word in os.environ.get("LENET_LAB_REQUIRE", "").split(",") if word}
@@ -81,6 +80,8 @@ def make_lab(folder: Path, environment: Mapping[str, str] | None = None, fresh: 
     ) -> subprocess.CompletedProcess[str]:
         env, where = {**clean, **extra}, cwd or folder
         if not fresh and "PYTHONPATH" not in extra:  # else modules of the test's own are to be imported first
+            from processes import command_line
+
             return command_line(words, where, env, timeout)
         return subprocess.run(
             [sys.executable, "-m", "lenet_lab", *words],

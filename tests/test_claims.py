@@ -206,6 +206,13 @@ def test_epochs_to_converge(accuracies, first):
     assert found == first or (math.isnan(found) and math.isnan(first))
 
 
+def test_a_metric_after_an_epoch_is_read_off_the_curve():
+    run = record("one", 0)
+    found = Evidence({"one": [run]}, {run.run_id: {"train/loss": ((1, 0.1), (2, 0.05))}})
+    assert found.values("one", "train/loss@2") == {0: 0.05}
+    assert found.values("one", "train/loss@3") == {}
+
+
 @pytest.mark.parametrize(
     ("change", "wrong"),
     [

@@ -11,6 +11,7 @@ from lenet_lab.records import Curves, RunRecord
 CONVERGED = "converged"
 WITHIN = 0.001  # of the best accuracy, for good
 _CURVES = ("val/acc", "test_curve/acc")
+READ = (*_CURVES, "train/loss")
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Evidence:
 
     Attributes:
         runs: arm -> its runs that count, one a seed, by rising seed.
-        curves: run id -> metric -> points; needed for `converged` alone.
+        curves: run id -> metric -> points, at least of those in `READ`.
     """
 
     runs: Mapping[str, Sequence[RunRecord]]
@@ -56,7 +57,7 @@ class Evidence:
                 continue
             if metric.startswith("time/") and record.tags.get("lenet.timing") != "alone":
                 continue
-            value = self._converged(record) if metric == CONVERGED else record.metrics.get(metric, math.nan)
+            value = self._value(record, metric)
             if math.isfinite(value):
                 found[record.seed] = value
         return found
@@ -65,8 +66,14 @@ class Evidence:
         """How many seeds of an arm diverged."""
         return sum(record.state == "diverged" for record in self.runs.get(arm, ()))
 
-    def _converged(self, record: RunRecord) -> float:
+    def _value(self, record: RunRecord, metric: str) -> float:
+        """A metric of a run: its last value, or `train/loss@1`: that after so many epochs; or `converged`."""
         curves = self.curves.get(record.run_id, {})
+        name, at, epoch = metric.partition("@")
+        if at:
+            return dict(curves.get(name, ())).get(int(epoch), math.nan)
+        if metric != CONVERGED:
+            return record.metrics.get(metric, math.nan)
         points = next((curves[name] for name in _CURVES if curves.get(name)), ())
         return converged(points)
 

@@ -127,6 +127,7 @@ def _exported(file: Path) -> tuple[list[RunRecord], Curves]:
 
 def _tracked(uri: str | None) -> tuple[list[RunRecord], Curves]:
     """The runs of the store; none where there is no store and none was named."""
+    from lenet_lab.claims.evidence import READ
     from lenet_lab.records import LabError
     from lenet_lab.tracking import open_store, read_curves, read_runs
 
@@ -137,7 +138,7 @@ def _tracked(uri: str | None) -> tuple[list[RunRecord], Curves]:
             raise
         return [], {}
     records = read_runs(store)
-    return records, read_curves(store, [record.run_id for record in records], ("val/acc", "test_curve/acc"))
+    return records, read_curves(store, [record.run_id for record in records], READ)
 
 
 def _pages(chapters: Sequence[Chapter]) -> Mapping[str, str]:
