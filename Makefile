@@ -3,8 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# one more than there are cores: tests wait for processes that wait
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) + 1)')
+WORKERS ?= auto
 ROUNDS ?= 20
 ONLY ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 
@@ -134,6 +134,7 @@ def _cell(source: Source, cell: Cell, evidence: Evidence) -> Judged:
     if cell.doubt:
         return made(Verdict.CONTRADICTED, cell.doubt, ours)
     if column.exact:
+        ours = replace(ours, low=ours.mean, high=ours.mean)
         same = round(ours.mean) == round(claimed)
         return made(Verdict.REPRODUCED if same else Verdict.NOT_REPRODUCED, "", ours, seeds=1)
     if ours.n < NUMBER_SEEDS:

@@ -200,7 +200,7 @@ def _ours(ours: Estimate | None, says: str) -> tuple[Cell, Cell, Cell]:
         return Cell(NONE), Cell(NONE), Cell("0", 0.0)
     unit = " times" if ours.of == "times" else ""
     texts = [f"{value:.2f}" if unit else like(value, says) for value in (ours.mean, ours.low, ours.high)]
-    held = f"{texts[1]} to {texts[2]}" if ours.n > 1 else NONE
+    held = f"{texts[1]} to {texts[2]}" if ours.low < ours.high else NONE
     return Cell(texts[0] + unit, ours.mean), Cell(held), Cell(str(ours.n), float(ours.n))
 
 
@@ -236,7 +236,7 @@ def _said(ours: Estimate) -> str:
 
     unit = {"difference": " points", "times": " times"}.get(ours.of, "")
     name = f"{ours.name}: " if ours.name else ""
-    held = f" ({show(ours.low)} to {show(ours.high)})" if ours.n > 1 else ""
+    held = f" ({show(ours.low)} to {show(ours.high)})" if ours.low < ours.high else ""
     return f"{name}{show(ours.mean)}{unit}{held}"
 
 
