@@ -123,16 +123,16 @@ def _cell(source: Source, cell: Cell, evidence: Evidence) -> Judged:
         return made(Verdict.NOT_TESTABLE, "a time of another machine; those of the other rows are divided by it")
     claimed, rounding = number(cell.says)
     if column.ratio:
-        base, other = _printed(source, column.ratio, cell.column)
+        base, other = _printed(source, column.ratio, cell.name)
         rounding = claimed / base * (rounding / claimed + other / base)
         claimed = times = claimed / base
         ours = _one_ratio(evidence, arms, column.metric, rounding)
     else:
         ours = _one(evidence, cell.arm, column, rounding)
+    if cell.doubt:
+        return made(Verdict.CONTRADICTED, cell.doubt, *((ours,) if ours else ()))
     if ours is None:
         return made(*_nothing(evidence, cell.arm, NUMBER_SEEDS))
-    if cell.doubt:
-        return made(Verdict.CONTRADICTED, cell.doubt, ours)
     if column.exact:
         ours = replace(ours, low=ours.mean, high=ours.mean)
         same = round(ours.mean) == round(claimed)
@@ -277,14 +277,11 @@ def _needed(rule: Rule) -> int:
     return NUMBER_SEEDS if isinstance(rule, Mean | Predicts) else COMPARISON_SEEDS
 
 
-def _printed(source: Source, arm: str, column: Column | str) -> tuple[float, float]:
+def _printed(source: Source, arm: str, column: str) -> tuple[float, float]:
     """The first number that the source prints for an arm in a column, and its rounding; NaN where it prints none."""
-    for cell in source.cells:
-        if cell.arm == arm and (
-            cell.column == column or column == next(n for n, c in source.columns.items() if c == cell.column)
-        ):
-            return number(cell.says)
-    return math.nan, math.nan
+    found = (cell.says for cell in source.cells if (cell.arm, cell.name) == (arm, column))
+    says = next(found, None)
+    return (math.nan, math.nan) if says is None else number(says)
 
 
 def _own(source: Source, one: Statement) -> str:

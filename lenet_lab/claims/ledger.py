@@ -191,10 +191,11 @@ class Lesson(_Node):
 
 
 class Cell(_Node):
-    """One printed number: `claim` names it, `says` is how it is printed, `reading` whose configuration the arm is."""
+    """One printed number: `claim` names it, `name` its column, `says` how it is printed, `reading` whose arm it is."""
 
     claim: str
     arm: str
+    name: str
     column: Column
     says: str
     where: str
@@ -236,6 +237,7 @@ class Source(_Node):
                     yield Cell(
                         claim=".".join(filter(None, (self.letter, row.arm, row.id, name))),
                         arm=arm,
+                        name=name,
                         column=self.columns[name],
                         says=says,
                         where=row.where,

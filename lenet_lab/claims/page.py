@@ -86,7 +86,7 @@ def table(chapters: Sequence[Chapter]) -> str:
                 numbers = (
                     ("", "", "", "", "")
                     if ours is None
-                    else (ours.n, ours.name, *map(repr, (ours.mean, ours.low, ours.high)))
+                    else (ours.n, ours.name, *(f"{value:.9g}" for value in (ours.mean, ours.low, ours.high)))
                 )
                 writer.writerow((*fixed, *numbers, " ".join(one.arms)))
     return out.getvalue()
