@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from lenet_lab.bench import CASES, Row, cases, markdown, text
 from lenet_lab.bench.contenders import CONTENDERS, Work, lenet5
 from lenet_lab.bench.limits import arithmetic, memory
 from lenet_lab.bench.starts import JOB_LINE
+from lenet_lab.bench.stores import measured
 from lenet_lab.bench.teams import Team, Teams
 from lenet_lab.cell import build
 from lenet_lab.cli import main
@@ -117,3 +119,13 @@ def test_measurements_are_written(tmp_path, monkeypatch, capsys):
     (written,) = json.loads((tmp_path / "bench.json").read_text())["rows"]
     assert (written["median"], written["goal"]) == (2.0, 0.9)
     assert "at least 0.90: missed" in capsys.readouterr().out
+
+
+def test_memory_is_that_of_the_process_alone(tmp_path):
+    """Not of the one that forked it, which the kernel's own peak counts."""
+    held = bytearray(200 << 20)
+    code = "import time; held = bytearray({} << 20); time.sleep(0.2)"
+    small, large = (measured([sys.executable, "-c", code.format(size)], tmp_path).mebibytes for size in (1, 150))
+    assert small < 100
+    assert 150 < large < 250
+    del held

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -97,9 +98,20 @@ def measured(words: Sequence[str], where: Path) -> Used:
     begun = time.perf_counter()
     with (where / "said.txt").open("w") as said:
         process = subprocess.Popen(words, cwd=where, env=clean(), stdout=said, stderr=said, stdin=subprocess.DEVNULL)
-        _, status, used = os.wait4(process.pid, 0)
+        peak, ended = 0.0, 0
+        while not ended:
+            # the kernel's own ru_maxrss counts what the process that forked it held
+            peak = max(peak, _peak(process.pid))
+            ended, status, used = os.wait4(process.pid, os.WNOHANG)
+            time.sleep(0.0 if ended else 0.02)
     process.returncode = os.waitstatus_to_exitcode(status)
     text = (where / "said.txt").read_text()
     if process.returncode:
         raise RuntimeError(f"{' '.join(words)[-60:]} ended with status {process.returncode}: {text[-500:]}")
-    return Used(time.perf_counter() - begun, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, text)
+    return Used(time.perf_counter() - begun, used.ru_utime + used.ru_stime, peak, text)
+
+
+def _peak(pid: int) -> float:
+    """The most memory in MiB that a process has held until now; 0 where it has ended."""
+    found = re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(found[1]) / 1024 if found else 0.0
