@@ -383,6 +383,6 @@ def test_two_sweeps_at_once_train_each_cell_once(tmp_path):
         assert "Traceback" not in err, err
         rows = [line.split()[0] for line in out.splitlines()[1:5]]
         assert set(rows) <= {"complete", "done", "busy"}
-        assert process.returncode == (1 if "busy" in rows else 0)
+        assert process.returncode == (1 if "busy" in rows else 0), (out, err)
     trained = sum(line.startswith("complete") for out, _ in said for line in out.splitlines())
     assert trained == 4

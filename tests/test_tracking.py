@@ -40,7 +40,7 @@ from lenet_lab.tracking import (
     read_runs,
 )
 from lenet_lab.tracking import claims as claims_module
-from lenet_lab.tracking.parents import cells_of, find_parent, open_parent
+from lenet_lab.tracking.parents import cells_of, close_parent, find_parent, open_parent
 from lenet_lab.tracking.read import link
 from lenet_lab.tracking.spool import Courier, DamagedSpool, Spool, StopDelivery, acknowledged, deliver, encoded, events
 from lenet_lab.tracking.store import Store, locate, state_folder
@@ -643,6 +643,27 @@ def test_two_launches_at_once_make_one_parent(store):
         thread.join()
     assert len(found) == 4
     assert len(set(found)) == 1
+
+
+def test_two_launches_that_end_at_once_both_write_the_sweeps_page(store):
+    """MLflow inserts a tag that neither has seen twice, and refuses the later."""
+    for round_ in range(5):
+        run, gate, wrong = open_parent(store, f"{round_:064x}", "n", []), threading.Barrier(4), []
+
+        def close(note, run=run, gate=gate, wrong=wrong):
+            gate.wait()
+            try:
+                close_parent(store, run, note, ok=True)
+            except Exception as error:
+                wrong.append(error)
+
+        threads = [threading.Thread(target=close, args=(f"note {number}",)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not wrong
+        assert store.client.get_run(run).data.tags["mlflow.note.content"].startswith("note ")
 
 
 # a failure inside a run

@@ -251,7 +251,7 @@ def _missing(chapters: Sequence[Chapter]) -> Section:
                 price = f", about {cost:g} minutes each on one core" if cost else ""
                 lines.append(f"{chapter.source.letter}.{arm}: {left} runs{price}")
     notes = (
-        "`python -m lenet_lab claims --run` runs them, the cheapest first; a run that is there is not made again.",
+        "claims --run runs them, the cheapest first; a run that is there is not made again.",
     )
     made = Table("missing", ("Not run yet",), (False,), tuple((Cell(line),) for line in lines))
     return Section("missing", "What could not be run", ((made, None),) if lines else (), (), notes if lines else ())

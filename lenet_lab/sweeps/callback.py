@@ -119,7 +119,11 @@ def _finish() -> int:
     records = {key: record(plan.store, run) for key, run in found.items()}
     rows = closing(plan, records)
     bad = [row for row in rows if row.outcome not in ("complete", "done")]
-    close_parent(plan.store, plan.parent, markdown(rows), ok=not bad)
+    try:
+        close_parent(plan.store, plan.parent, markdown(rows), ok=not bad)
+    except Exception as error:  # the exit status speaks of the runs; Hydra would swallow this, and the status with it
+        why = " ".join(str(error).split())[:200]
+        print(f"lenet_lab: the sweep's own page could not be written: {why}; the same command does", file=sys.stderr)
     if plan.stopped_by is not None:
         print("stopped; the same command goes on where it stopped", file=sys.stderr)
         return 128 + signal.Signals(plan.stopped_by).value

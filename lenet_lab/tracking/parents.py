@@ -72,8 +72,17 @@ def _readable(store: Store, parent: Any) -> bool:
 
 
 def close_parent(store: Store, run_id: str, note: str, ok: bool) -> None:
-    """Write the sweep's table into its description and end it."""
-    store.client.set_tag(run_id, "mlflow.note.content", note)
+    """Write the sweep's table into its description and end it.
+
+    Where two launches of one sweep end at once, both see no description and insert one; MLflow refuses the later, for
+    which there is then one to be replaced.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        store.client.set_tag(run_id, "mlflow.note.content", note)
+    except MlflowException:
+        store.client.set_tag(run_id, "mlflow.note.content", note)
     store.client.set_terminated(run_id, "FINISHED" if ok else "FAILED", int(time.time() * 1000))
 
 
