@@ -254,6 +254,15 @@ def test_a_lesson_is_told_only_where_its_verdicts_bear_it_out():
     assert not any("Look twice" in line for line in told[1])
 
 
+def test_what_was_not_run_teaches_nothing():
+    lesson = {"says": "Cannot be told.", "when": {"X.better": "undecided"}}
+    source = Source.model_validate({**SMALL.model_dump(exclude_unset=True), "lessons": [lesson]})
+    same = [0.9 + 0.01 * (seed % 2) for seed in range(10)]
+    for found, told in ((evidence(), False), (evidence(one=same, two=same[::-1]), True)):
+        sections = {section.id: section.notes for section in document([Chapter.of(source, found)]).sections}
+        assert ("Cannot be told. (X.better)" in sections.get("learned", ())) == told
+
+
 def test_the_committed_page_is_what_its_exports_give(tmp_path, monkeypatch, capsys):
     """Rebuilt from the committed files alone; a changed verdict is found."""
     folder = tmp_path / "docs" / "replication"

@@ -117,7 +117,8 @@ def _lessons(chapters: Sequence[Chapter]) -> list[str]:
     """What the sources' files would teach, where the verdicts bear it out."""
     found = []
     for chapter in chapters:
-        verdicts = {f"{one.claim} {one.reading}".strip(): one.verdict for one in chapter.judged}
+        judged = [one for one in chapter.judged if not _open(one)]
+        verdicts = {f"{one.claim} {one.reading}".strip(): one.verdict for one in judged}
         for lesson in chapter.source.lessons:
             if all(verdicts.get(name) == verdict for name, verdict in lesson.when.items()):
                 found.append(f"{lesson.says} ({', '.join(lesson.when) or chapter.source.letter})")
@@ -127,9 +128,14 @@ def _lessons(chapters: Sequence[Chapter]) -> list[str]:
 def _verdicts(chapters: Sequence[Chapter], verdict: Verdict) -> list[Section]:
     """The sentences with this verdict, and how many numbers; those that more runs would decide by themselves."""
     judged = [one for chapter in chapters for one in chapter.judged if one.verdict == verdict]
-    open_ = [one for one in judged if verdict == Verdict.UNDECIDED and one.n < one.seeds]
+    open_ = [one for one in judged if _open(one)]
     heads = ((_HEADS[verdict], [one for one in judged if one not in open_]), (TOO_FEW, open_))
     return [Section(f"v-{head.lower().replace(' ', '-')}", head, notes=_listed(several)) for head, several in heads]
+
+
+def _open(one: Judged) -> bool:
+    """Whether more runs would decide it, or show that it cannot be told."""
+    return one.verdict == Verdict.UNDECIDED and one.n < one.seeds
 
 
 def _listed(judged: Sequence[Judged]) -> tuple[str, ...]:
@@ -250,9 +256,7 @@ def _missing(chapters: Sequence[Chapter]) -> Section:
                 cost = chapter.source.arms[arm].minutes
                 price = f", about {cost:g} minutes each on one core" if cost else ""
                 lines.append(f"{chapter.source.letter}.{arm}: {left} runs{price}")
-    notes = (
-        "claims --run runs them, the cheapest first; a run that is there is not made again.",
-    )
+    notes = ("claims --run runs them, the cheapest first; a run that is there is not made again.",)
     made = Table("missing", ("Not run yet",), (False,), tuple((Cell(line),) for line in lines))
     return Section("missing", "What could not be run", ((made, None),) if lines else (), (), notes if lines else ())
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 EPILOG = """The evidence is the exports in --out (one a source) and the runs of the store. Exit status: 0; 1 where
 --check finds the page stale, or runs failed; 2 for a mistake in the command."""
+COUNT = ("complete", "diverged")
 PAGES = ("replication.md", "replication.html", "verdicts.csv")
 
 
@@ -187,7 +188,7 @@ def _export(sources: Sequence[Source], chosen: argparse.Namespace) -> None:
     for source in sources:
         file = chosen.out / f"{source.letter}.zip"
         arms = set(digests(source.letter).values())
-        new = {record.key for record in records if record.arm in arms}
+        new = {record.key for record in records if record.arm in arms and record.state in COUNT}
         old = {record.key for record in _exported(file)[0]}
         if not new - old:
             continue
@@ -262,7 +263,7 @@ def _costs(todo: Sequence[tuple[Source, str]], chosen: argparse.Namespace) -> li
     from lenet_lab.sweeps.plan import compose_multirun, make_plan
 
     records, _ = _tracked(chosen.store)
-    done = {record.key for record in records if record.state in ("complete", "diverged")}
+    done = {record.key for record in records if record.state in COUNT}
     found = []
     for source, arm in todo:
         seeds = f"seed=range({chosen.seeds or source.aim(arm)})"
