@@ -9,8 +9,8 @@ import pytest
 from scipy import stats as scipy_stats
 
 from lenet_lab.claims import Evidence, Verdict, judge, load, names
+from lenet_lab.claims.estimates import number
 from lenet_lab.claims.evidence import converged
-from lenet_lab.claims.judge import number
 from lenet_lab.claims.ledger import Source
 from lenet_lab.claims.page import Chapter, document, table
 from lenet_lab.commands.claims import PAGES, digests, main

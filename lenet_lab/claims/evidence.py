@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from lenet_lab.records import Curves, RunRecord
 
 CONVERGED = "converged"
+COUNT = ("complete", "diverged")  # states of runs that do
 WITHIN = 0.001  # of the best accuracy, for good
 _CURVES = ("val/acc", "test_curve/acc")
 READ = (*_CURVES, "train/loss")
@@ -38,7 +39,7 @@ class Evidence:
         """
         by_digest: dict[str, list[RunRecord]] = {}
         for record in records:
-            if record.state in ("complete", "diverged"):
+            if record.state in COUNT:
                 by_digest.setdefault(record.arm, []).append(record)
         found = {}
         for name, digest in arms.items():

@@ -5,23 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib.resources import files
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from lenet_lab.claims.rules import Node, Rule, Text, arms_of
 from lenet_lab.records import LabError
 
-Text = Annotated[str, Field(min_length=1)]
 Reading = Literal["", "README", "code"]
-Arms = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
-class _Node(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Arm(_Node):
+class Arm(Node):
     """A configuration.
 
     Attributes:
@@ -38,7 +33,7 @@ class Arm(_Node):
     minutes: float | None = None
 
 
-class Column(_Node):
+class Column(Node):
     """A printed number: which metric it is of, in which unit, and what it was measured on.
 
     Attributes:
@@ -86,79 +81,7 @@ class Row(BaseModel):
         return dict(self.model_extra or {})
 
 
-class More(_Node):
-    """The metric of an arm is larger than that of each of the others."""
-
-    more: Text
-    than: Arms
-    metric: Text
-
-    @model_validator(mode="before")
-    @classmethod
-    def _several(cls, node: Any) -> Any:
-        than = node.get("than")
-        return {**node, "than": (than,)} if isinstance(than, str) else node
-
-
-class Ratio(_Node):
-    """The metric of the first arm by that of the second lies between two numbers."""
-
-    ratio: tuple[str, str]
-    metric: Text
-    low: float
-    high: float
-
-
-class Difference(_Node):
-    """The metric of the first arm less that of the second lies between two numbers."""
-
-    difference: tuple[str, str]
-    metric: Text
-    low: float
-    high: float
-
-
-class Mean(_Node):
-    """The mean of an arm's metric lies between two numbers."""
-
-    mean: Text
-    metric: Text
-    low: float
-    high: float
-
-
-class Gap(_Node):
-    """One metric less another lies between two numbers in every one of the arms."""
-
-    gap: Arms
-    metric: Text
-    less: Text
-    low: float
-    high: float
-
-
-class Narrower(_Node):
-    """One metric less another is smaller in an arm than in the other."""
-
-    narrower: Text
-    than: Text
-    metric: Text
-    less: Text
-
-
-class Predicts(_Node):
-    """A printed number is what one run of the arm would give for another metric."""
-
-    predicts: Text
-    metric: Text
-    value: Text
-    images: int | None = None
-
-
-Rule = More | Ratio | Difference | Mean | Gap | Narrower | Predicts
-
-
-class Statement(_Node):
+class Statement(Node):
     """A sentence of the source: what would bear it out, or why that is settled without a run.
 
     Attributes:
@@ -183,14 +106,14 @@ class Statement(_Node):
         return self
 
 
-class Lesson(_Node):
+class Lesson(Node):
     """What runs taught, said on the page when each claim in `when` has that verdict."""
 
     says: Text
     when: Mapping[str, str]
 
 
-class Cell(_Node):
+class Cell(Node):
     """One printed number: `claim` names it, `name` its column, `says` how it is printed, `reading` whose arm it is."""
 
     claim: str
@@ -204,7 +127,7 @@ class Cell(_Node):
     doubt: str | None = None
 
 
-class Source(_Node):
+class Source(Node):
     """All that one source claims.
 
     Attributes:
@@ -280,25 +203,6 @@ class Source(_Node):
 
 def _readings(row: Row) -> list[tuple[Reading, str]]:
     return [("README", row.arm), ("code", row.also)] if row.also else [("", row.arm)]
-
-
-def arms_of(rule: Rule) -> tuple[str, ...]:
-    """The arms that a rule looks at."""
-    match rule:
-        case More():
-            return (rule.more, *rule.than)
-        case Ratio():
-            return rule.ratio
-        case Difference():
-            return rule.difference
-        case Mean():
-            return (rule.mean,)
-        case Gap():
-            return rule.gap
-        case Narrower():
-            return (rule.narrower, rule.than)
-        case Predicts():
-            return (rule.predicts,)
 
 
 def names() -> list[str]:

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lenet_lab.claims.estimates import Estimate
 from lenet_lab.claims.evidence import Evidence
-from lenet_lab.claims.judge import COMPARISON_SEEDS, NUMBER_SEEDS, Estimate, Judged, Verdict, judge
+from lenet_lab.claims.judge import COMPARISON_SEEDS, NUMBER_SEEDS, Judged, Verdict, judge
 from lenet_lab.claims.ledger import Source
 from lenet_lab.report.document import Document, Section
 from lenet_lab.report.numbers import NONE
@@ -256,7 +257,9 @@ def _missing(chapters: Sequence[Chapter]) -> Section:
                 cost = chapter.source.arms[arm].minutes
                 price = f", about {cost:g} minutes each on one core" if cost else ""
                 lines.append(f"{chapter.source.letter}.{arm}: {left} runs{price}")
-    notes = ("claims --run runs them, the cheapest first; a run that is there is not made again.",)
+    notes = (
+        "claims --run runs them, the cheapest first; a run that is there is not made again. Minutes are estimates.",
+    )
     made = Table("missing", ("Not run yet",), (False,), tuple((Cell(line),) for line in lines))
     return Section("missing", "What could not be run", ((made, None),) if lines else (), (), notes if lines else ())
 

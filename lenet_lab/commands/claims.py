@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 EPILOG = """The evidence is the exports in --out (one a source) and the runs of the store. Exit status: 0; 1 where
 --check finds the page stale, or runs failed; 2 for a mistake in the command."""
-COUNT = ("complete", "diverged")
 PAGES = ("replication.md", "replication.html", "verdicts.csv")
 
 
@@ -173,6 +172,7 @@ def _write(path: Path, content: str) -> None:
 
 def _export(sources: Sequence[Source], chosen: argparse.Namespace) -> None:
     """The runs of each source as one file: those of the file that is there, and those of the store."""
+    from lenet_lab.claims.evidence import COUNT
     from lenet_lab.records import LabError
     from lenet_lab.tracking import open_store
     from lenet_lab.tracking.exports import write_export
@@ -256,6 +256,7 @@ def _bring(letters: Iterable[str], chosen: argparse.Namespace) -> None:
 
 def _costs(todo: Sequence[tuple[Source, str]], chosen: argparse.Namespace) -> list[tuple[float, Source, str]]:
     """Seconds of what is missing of each arm, for the arms that miss any."""
+    from lenet_lab.claims.evidence import COUNT
     from lenet_lab.commands.errors import hydra_errors
     from lenet_lab.config.numbers import quote
     from lenet_lab.sweeps.forecast import forecast
