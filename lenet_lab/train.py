@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from lenet_lab.blocks.norm import BatchNorm
 from lenet_lab.cell import build, device_of, threads
 from lenet_lab.config.schema import Config, Trainer
 from lenet_lab.data import Arrays, Split
@@ -178,7 +179,8 @@ def _limited(model: Any, used: Split, whole: Split) -> str:
 
 def execution_of(config: Config) -> Execution:
     """The fastest way measured to do this configuration's arithmetic here."""
-    return choose(config.batch_size.value, config.trainer.world_size, device_of(config.trainer), threads(config))
+    trainer, over_batches = config.trainer, isinstance(config.norm, BatchNorm) and config.norm.place != "fc"
+    return choose(config.batch_size.value, trainer.world_size, device_of(trainer), threads(config), over_batches)
 
 
 def images_per_epoch(config: Config, train_size: int) -> int:

@@ -40,6 +40,20 @@ def same(one, two):
     return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
 
 
+@pytest.mark.parametrize(
+    ("words", "layout"),
+    [
+        (["batch_size=32"], "channels_last"),
+        (["batch_size=8"], "contiguous"),
+        (["batch_size=32", "norm=bn"], "contiguous"),
+        (["batch_size=32", "norm=bn", "norm.place=fc"], "channels_last"),
+        (["batch_size=32", "norm=gn"], "channels_last"),
+    ],
+)
+def test_the_memory_format_is_the_fastest_measured(words, layout):
+    assert execution_of(config_of(*words)).memory_format == layout
+
+
 class Killed(Exception):
     """Stands for the death of the process."""
 
@@ -78,7 +92,7 @@ def test_training_leaves_the_global_generator_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
-LONG = ("epochs=8", "dropout=0.4", "schedule=one_cycle", "lr=0.08", "norm=bn", "early_stopping=2")
+LONG = ("epochs=8", "dropout=0.4", "schedule=one_cycle", "lr=0.08", "norm=bn", "early_stopping=2", "seed=1")
 
 
 @pytest.fixture(scope="module")

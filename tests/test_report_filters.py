@@ -119,3 +119,6 @@ def test_a_database_read_at_once_gives_what_mlflow_s_search_gives(tmp_path):
     found = read_runs(store)
     assert {row.name for row in found} == {"r0", "r1", "r2"}
     assert repr(found) == repr([record(store, run) for run in each(store) if "lenet.key" in run.data.tags])
+    few = read_runs(store, only=("seed",))
+    assert [(row.run_id, row.state, row.seed) for row in few] == [(row.run_id, row.state, row.seed) for row in found]
+    assert not any(row.metrics for row in few)

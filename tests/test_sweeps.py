@@ -215,6 +215,24 @@ def test_status_shows_the_sweep_and_its_cells(there, capsys):
     assert err.startswith("lenet_lab: sweep 'ffffffffff': no sweeps begin so")
 
 
+def test_status_lists_the_newest_of_many_runs_and_first_what_is_not_complete(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    store = open_store("sqlite:///mlflow.db")
+    ended = {"lenet.ended_by": "x", "lenet.owner": "x"}
+    for number, state in enumerate(("failed", "complete", "complete", "complete")):
+        tags = {"lenet.key": f"k{number}", "lenet.state": state, **ended}
+        store.client.create_run(store.experiment_id, start_time=number, run_name=f"run {number}", tags=tags)
+    monkeypatch.setattr("lenet_lab.commands.status.SHOWN", 2)
+    uri = ("--store", store.uri)
+    status, out, err = in_process(capsys, "status", *uri)
+    assert status == 0, err
+    assert re.findall(r"^(\w+) .*(run \d)$", out, re.MULTILINE) == [("failed", "run 0"), ("complete", "run 3")]
+    assert out.endswith("and 2 more (2 complete): --all lists them\n")
+    status, out, err = in_process(capsys, "status", "--all", *uri)
+    assert len(re.findall(r"run \d$", out, re.MULTILINE)) == 4
+    assert "more" not in out
+
+
 def test_status_without_a_store_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

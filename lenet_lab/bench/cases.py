@@ -75,16 +75,17 @@ def rows_of(
 
 
 def epoch(rounds: int, root: str | None, say: Say) -> Iterator[Row]:
-    """A whole epoch: bare loops, this harness, Lightning as in tutorials."""
+    """A whole epoch: bare loops, this harness, Lightning as in tutorials; with batch norm, too."""
     cores = len(os.sched_getaffinity(0))
-    for batch in BATCHES:
-        work = Work(batch, IMAGES[batch], cores, root=root)
+    for batch, norm in [(batch, False) for batch in BATCHES] + [(batch, True) for batch in BATCHES[1:3]]:
+        work = Work(batch, IMAGES[batch], cores, root=root, batch_norm=norm)
         asked = {"bare loop": ("bare", work, 1), "fastest loop": ("fastest", work, 1), "harness": ("harness", work, 1)}
-        if root is not None:
+        if root is not None and not norm:
             few = Work(batch, IMAGES[batch] // 4, cores, root=root)
             asked["Lightning"] = ("lightning", few, 1)
             asked["Lightning, 2 workers"] = ("lightning", Work(batch, few.images, cores, workers=2, root=root), 1)
-        say(f"epoch, batch {batch}")
+        setting = f"batch {batch}{', batch norm' if norm else ''}, {_threads(cores)}"
+        say(f"epoch, {setting}")
         with Teams(asked) as teams:
             rates = teams.rounds(rounds)
         goals = [
@@ -93,7 +94,7 @@ def epoch(rounds: int, root: str | None, say: Say) -> Iterator[Row]:
             ("Lightning", "harness", None),
             ("Lightning, 2 workers", "harness", None),
         ]
-        yield from rows_of("epoch", f"batch {batch}, {_threads(cores)}", "images/s", rates, goals)
+        yield from rows_of("epoch", setting, "images/s", rates, goals)
 
 
 def packed(rounds: int, root: str | None, say: Say) -> Iterator[Row]:

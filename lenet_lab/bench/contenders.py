@@ -17,11 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lenet_lab.cell import device_of
 from lenet_lab.config.compose import compose_cell
 from lenet_lab.config.schema import Config, parse
 from lenet_lab.data import Arrays, Split
-from lenet_lab.engines import Execution, choose
+from lenet_lab.engines import Execution
 
 LR = 0.001
 TRIAL_STEPS = 40
@@ -40,6 +39,7 @@ class Work:
     workers: int = 0  # of a DataLoader
     root: str | None = None
     words: tuple[str, ...] = ()  # overrides of the harness
+    batch_norm: bool = False  # after the convolutions
 
 
 def bare(work: Work) -> Epoch:
@@ -81,10 +81,10 @@ def pack(work: Work) -> Epoch:
     """As many replicas as `work.replicas`, trained as one pack by this package."""
     from lenet_lab.cell import build
     from lenet_lab.engines.pack import Replica, fit_pack
-    from lenet_lab.train import hardware_of, recipe_of
+    from lenet_lab.train import execution_of, hardware_of, recipe_of
 
     config, arrays = _config(work), _arrays(work)
-    execution = choose(work.batch, 1, device_of(config.trainer), work.threads)
+    execution = replace(execution_of(config), threads=work.threads)
 
     def epoch() -> tuple[int, float]:
         ends: list[float] = []
@@ -165,18 +165,22 @@ CONTENDERS: Mapping[str, Callable[[Work], Epoch]] = {
 }
 
 
-def lenet5() -> nn.Module:
-    """LeNet-5 as everybody writes it: 44,426 weights on 28x28 images."""
+def lenet5(batch_norm: bool = False) -> nn.Module:
+    """LeNet-5 as everybody writes it: 44,426 weights on 28x28 images, and 44 of batch norm."""
+
+    def convolution(maps_in: int, maps: int) -> list[nn.Module]:
+        norm = [nn.BatchNorm2d(maps)] if batch_norm else []
+        return [nn.Conv2d(maps_in, maps, 5), *norm, nn.Tanh(), nn.AvgPool2d(2)]
+
     return nn.Sequential(
-        *(nn.Conv2d(1, 6, 5), nn.Tanh(), nn.AvgPool2d(2)),
-        *(nn.Conv2d(6, 16, 5), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten()),
+        *(*convolution(1, 6), *convolution(6, 16), nn.Flatten()),
         *(nn.Linear(256, 120), nn.Tanh(), nn.Linear(120, 84), nn.Tanh(), nn.Linear(84, 10)),
     )
 
 
 def _loop(work: Work, way: Execution, device: torch.device) -> Epoch:
     images, labels = (tensor.to(device) for tensor in _images(work.images))
-    net = lenet5().to(device, memory_format=way.layout)  # type: ignore[call-overload]
+    net = lenet5(work.batch_norm).to(device, memory_format=way.layout)  # type: ignore[call-overload]
     images = images.contiguous(memory_format=way.layout)
     kind: Any = {"fused": True} if way.fused else {}
     optimizer = torch.optim.Adam(net.parameters(), LR, **kind)
@@ -201,7 +205,8 @@ def _switched(way: Execution, device: torch.device) -> AbstractContextManager[No
 
 def _config(work: Work) -> Config:
     words = [f"batch_size={work.batch}", f"lr={LR}", "epochs=2", "data=digits", f"trainer.threads={work.threads}"]
-    return parse(compose_cell([*words, *work.words]).resolved)
+    norm = ["norm=bn"] if work.batch_norm else []
+    return parse(compose_cell([*words, *norm, *work.words]).resolved)
 
 
 def _images(n: int) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from lenet_lab.commands.common import parser
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from lenet_lab.records import RunRecord
 
+SHOWN = 40  # runs outside sweeps, unless all are asked for
 ORDER = ("complete", "diverged", "running", "stopped", "failed", "dead", "not started")
 
 
@@ -20,6 +21,7 @@ def main(words: Sequence[str]) -> int:
     """Print the sweeps, or with `--sweep` the cells of one, and the runs that belong to none."""
     args = parser("status", "Sweeps and runs: finished, running, dead.")
     args.add_argument("sweep", nargs="?", help="a sweep's id, or its beginning: show its cells")
+    args.add_argument("--all", action="store_true", help=f"list all runs outside sweeps, not the newest {SHOWN}")
     chosen = args.parse_args(words)
     from lenet_lab.sweeps.printing import console, table, texts
     from lenet_lab.tracking import open_store, read_runs
@@ -27,7 +29,7 @@ def main(words: Sequence[str]) -> int:
 
     store = open_store(chosen.store, create=False)
     records = {}
-    for record in read_runs(store):
+    for record in read_runs(store, only=("lenet.error", "test/acc", "epochs")):
         if record.key not in records or record.state == "complete":
             records[record.key] = record
     screen = console()
@@ -42,18 +44,28 @@ def main(words: Sequence[str]) -> int:
         for parent in sweeps:
             cells = cells_of(store, parent)
             listed.update(c["key"] for c in cells)
-            count = Counter(records[c["key"]].state if c["key"] in records else "not started" for c in cells)
-            states = ", ".join(f"{count[s]} {s}" for s in ORDER if count[s])
+            states = _states(records[c["key"]].state if c["key"] in records else "not started" for c in cells)
             row = (parent.data.tags["lenet.sweep"][:8], str(len(cells)), states, parent.info.run_name)
             listing.add_row(*texts(row))
         screen.print(listing)
     alone = [r for r in records.values() if r.key not in listed]
     if alone:
         screen.print("\nruns outside sweeps:" if sweeps else "runs:")
-        _cells(screen, [(r.name, r) for r in alone])
+        alone.sort(key=lambda record: record.state == "complete")  # what is not, first; each newest first
+        left = [] if chosen.all else alone[SHOWN:]
+        _cells(screen, [(r.name, r) for r in alone[: len(alone) - len(left)]])
+        if left:
+            screen.print(f"and {len(left):,} more ({_states(r.state for r in left)}): --all lists them")
     if not records and not sweeps:
         screen.print("nothing tracked yet")
     return 0
+
+
+def _states(states: Iterable[str]) -> str:
+    count = Counter(states)
+    return ", ".join(
+        f"{count[state]:,} {state}" for state in (*ORDER, *sorted(count.keys() - set(ORDER))) if count[state]
+    )
 
 
 def _cells(screen: Console, rows: Sequence[tuple[str, RunRecord | None]]) -> None:
