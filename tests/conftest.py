@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -15,6 +16,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 REQUIRED = {word for word in os.environ.get("LENET_LAB_REQUIRE", "").split(",") if word}
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# else each folder of a test, with a cache of its own, has the fonts of the machine listed anew
+os.environ.setdefault("MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / f"lenet_lab-matplotlib-{os.getuid()}"))
 
 
 def _missing(what: str, why: str) -> None:

@@ -45,7 +45,8 @@ def cluster(tmp_path: Path) -> Iterator[str]:
     with (tmp_path / "cluster.log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", CLUSTER],
-            env={**bare, "RAY_USAGE_STATS_ENABLED": "0"},
+            # Ray's workers are nice (15): beside other tests they would get no processor for minutes
+            env={**bare, "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

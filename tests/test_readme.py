@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, find_mnist
+from processes import command_line
 
 from lenet_lab.cli import COMMANDS
 from lenet_lab.commands.plan import main as plan
@@ -106,6 +107,7 @@ def test_commands_run_as_written(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     if section == "On MNIST":
         request.getfixturevalue("mnist_root")
+    seen = False
     for block in sections()[section]:
         if block.language == "python":
             commands = [[sys.executable, "-c", block.text]]
@@ -122,7 +124,12 @@ def test_commands_run_as_written(
             if words[:4] == ["python", "-m", "lenet_lab", "plan"]:  # saves a process and its imports
                 assert plan(words[4:]) == 0, words
                 continue
-            done = subprocess.run(words, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True)
+            env, ours = environment(tmp_path), words[:3] == ["python", "-m", "lenet_lab"]
+            if ours and seen:  # the first of a section starts Python, the others are forked where its imports are done
+                done = command_line(words[3:], tmp_path, env, 600)
+            else:
+                done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)
+            seen = seen or ours
             assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
 
 

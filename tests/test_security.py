@@ -231,6 +231,7 @@ def _server(folder: Path) -> Iterator[int]:
     words = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     store = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "files")]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # runners that tracking needs none of
     command = [sys.executable, "-m", "mlflow", *words, *store]
     with subprocess.Popen(
         command,

@@ -58,6 +58,7 @@ class Server:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", *words, *store, *artifacts],
             cwd=self.folder,
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # tracking needs no job runners
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,
