@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,26 +13,64 @@ from pathlib import Path
 from typing import Any
 
 
+class Forked:
+    """`python -m lenet_lab WORDS` in a clean process with this folder and environment, in a group of its own.
+
+    It is forked from a server that has done the imports, which take longer than most of what is tested. Tests of
+    imports, of the terminal's Ctrl-C, of the README and of the wheel start Python themselves. Its methods are those of
+    `subprocess.Popen`.
+    """
+
+    def __init__(self, words: Sequence[str], where: Path, env: Mapping[str, str]) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["lenet_lab.sweeps.preload", "processes"])
+        self.args, self._folder = list(words), tempfile.TemporaryDirectory(prefix="lenet_lab-test-")
+        self._files = [str(Path(self._folder.name) / name) for name in ("out", "err")]
+        self._process = context.Process(target=_command, args=(self.args, str(where), dict(env), *self._files))
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+        self._said: tuple[str, str] | None = None
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """What it has said when it ends.
+
+        Raises:
+            subprocess.TimeoutExpired: it does not.
+        """
+        if self._said is None:
+            self._process.join(timeout)
+            if self.returncode is None:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            out, err = (Path(file).read_text() if Path(file).exists() else "" for file in self._files)
+            self._said = out, err
+            self._folder.cleanup()
+        return self._said
+
+
 def command_line(
     words: Sequence[str], where: Path, env: Mapping[str, str], timeout: float
 ) -> subprocess.CompletedProcess[str]:
-    """`python -m lenet_lab WORDS` in a clean process with this folder and environment.
-
-    It is forked from a server that has done the imports, which take longer than most of what is tested. Tests of
-    imports, of signals to a process group, of the README and of the wheel start Python themselves.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lenet_lab.sweeps.preload", "processes"])
-    with tempfile.TemporaryDirectory(prefix="lenet_lab-test-") as folder:
-        out, err = Path(folder) / "out", Path(folder) / "err"
-        process = context.Process(target=_command, args=(list(words), str(where), dict(env), str(out), str(err)))
-        process.start()
-        process.join(timeout)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            raise subprocess.TimeoutExpired(list(words), timeout)
-        return subprocess.CompletedProcess(list(words), process.exitcode, out.read_text(), err.read_text())
+    """The same, waited for; killed where it takes longer than `timeout` seconds."""
+    process = Forked(words, where, env)
+    try:
+        out, err = process.communicate(timeout)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        raise
+    assert process.returncode is not None
+    return subprocess.CompletedProcess(list(words), process.returncode, out, err)
 
 
 def _served(spawn: Callable[..., int]) -> Callable[..., int]:

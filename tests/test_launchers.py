@@ -90,7 +90,12 @@ def sweep_and_go_on(folder: Path, lab: Lab, launcher: Sequence[str], *again_with
 
 def test_joblib(tmp_path: Path) -> None:
     needed("hydra-joblib-launcher")
-    sweep_and_go_on(tmp_path, make_lab(tmp_path, fresh=True), ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])
+    sweep_and_go_on(
+        tmp_path,
+        make_lab(tmp_path, fresh=True),
+        ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+        "hydra.launcher.n_jobs=1",
+    )
 
 
 def test_ray(tmp_path: Path, cluster: str) -> None:
@@ -98,7 +103,13 @@ def test_ray(tmp_path: Path, cluster: str) -> None:
     folder = tmp_path / "sweep"
     folder.mkdir()
     launcher = ["hydra/launcher=ray", f"hydra.launcher.ray.init.address={cluster}"]
-    sweep_and_go_on(folder, make_lab(folder, fresh=True), launcher, "+hydra.launcher.ray.remote.max_calls=4")
+    sweep_and_go_on(
+        folder,
+        make_lab(folder, fresh=True),
+        launcher,
+        "+hydra.launcher.ray.remote.max_calls=4",
+        "+hydra.launcher.ray.remote.num_cpus=2",
+    )
     assert len({run.tags["lenet.pid"] for run in runs(folder)}) == 4
 
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 import mlflow
 import pytest
 from conftest import REPOSITORY, make_lab
+from processes import Forked
 from sharing import shared
 
 from lenet_lab.cli import main
@@ -54,13 +55,16 @@ def frozen(record):
     return record.run_id, record.start_ms, record.metrics, record.tags["lenet.owner"]
 
 
-def start(folder, *words):
-    """The command line in a process group of its own, as a terminal makes one."""
+def start(folder, *words, terminal=False):
+    """The command line in a process group of its own; `terminal`: Python is started, as a terminal does it."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "HYDRA_", "LENET_LAB_"))}
+    own = {"PYTHONPATH": str(REPOSITORY), "XDG_CACHE_HOME": str(folder / ".cache"), "COLUMNS": "200"}
+    if not terminal:
+        return Forked(words, folder, clean | own)
     return subprocess.Popen(
         [sys.executable, "-m", "lenet_lab", *words],
         cwd=folder,
-        env={**clean, "PYTHONPATH": str(REPOSITORY), "XDG_CACHE_HOME": str(folder / ".cache"), "COLUMNS": "200"},
+        env=clean | own,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -292,7 +296,7 @@ def test_a_sweep_killed_in_the_middle_trains_what_is_missing(tmp_path, lab):
     ids=["SIGTERM", "ctrl-c"],
 )
 def test_a_stopped_sweep_says_so(number, whole_group, status, tmp_path):
-    process = start(tmp_path, *LONG)
+    process = start(tmp_path, *LONG, terminal=whole_group)
     try:
         wait_until(process, lambda: sum("val/acc" in r.metrics for r in records(tmp_path)) == 2)
         (os.killpg if whole_group else os.kill)(process.pid, number)
