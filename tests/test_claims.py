@@ -1,7 +1,8 @@
-"""The ledger holds every published number; the judge follows the rules that were fixed before the runs."""
+"""The ledger holds every published number; the judge follows its rules."""
 
 import math
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -123,6 +124,47 @@ def test_other_test_images_widen_it_by_the_error_of_both_draws():
     assert found.ours[0].high - 97 == pytest.approx(half)
 
 
+def test_images_of_our_own_add_the_error_of_as_many_as_there_were():
+    source = SMALL.model_copy(
+        update={"columns": {**SMALL.columns, "acc": SMALL.columns["acc"].model_copy(update={"images": 6000})}}
+    )
+    runs = {"one": [record("one", seed, acc=0.9, **{"test/n": 10_000}) for seed in range(5)]}
+    found = {one.claim: one for one in judge(source, Evidence(runs, {}))}["X.one.acc"]
+    half = 100 * 1.96 * math.sqrt(0.9 * 0.1 / 6000 + 0.9 * 0.1 / 10_000) + 0.05
+    assert found.ours[0].high - 90 == pytest.approx(half)
+
+
+def test_no_accuracy_above_all():
+    found = verdicts(evidence(one=[0.999, 0.98, 1.0, 0.99, 1.0]))["X.one.acc"]
+    assert found.ours[0].high == 100
+    assert found.ours[0].low < 98
+
+
+def test_a_difference_that_cannot_be_told_says_how_many_seeds_would_tell_it():
+    """That many seeds find it in four of five studies; as many less a tenth do not."""
+    draws = random.Random(0)
+    other = [0.9 + 0.001 + 0.004 * draws.gauss(0, 1) for _ in range(10)]
+    one = verdicts(evidence(one=[0.9] * 10, two=other))["X.better"]
+    assert one.verdict == Verdict.UNDECIDED
+    found = re.fullmatch(r"about (\d+) seeds would tell a difference of this size", one.why)
+    assert found, one.why
+    effect = one.ours[0].mean / scipy_stats.tstd([value - 0.9 for value in other])
+
+    def power(n):
+        edge = scipy_stats.t.ppf(0.975, n - 1)
+        return scipy_stats.nct.sf(edge, n - 1, abs(effect) * math.sqrt(n))
+
+    assert power(int(found[1])) >= 0.8 > power(int(0.9 * int(found[1])))
+
+
+def test_seeds_that_diverged_are_said_of_a_comparison():
+    runs = {
+        "one": [record("one", seed, acc=0.9) for seed in range(10)],
+        "two": [record("two", seed, acc=0.95, state="diverged" if seed == 3 else "complete") for seed in range(10)],
+    }
+    assert verdicts(Evidence(runs, {}))["X.better"].why == "9 seeds; 10 decide; 1 of two diverged"
+
+
 def test_too_few_seeds_leave_it_undecided_and_say_how_many_would_do():
     found = verdicts(evidence(one=[0.97] * 4, two=[0.98] * 9))
     assert found["X.one.acc"].verdict == Verdict.UNDECIDED
@@ -166,7 +208,7 @@ def test_times_are_ratios_of_runs_that_had_the_machine_to_themselves():
     assert found["X.two.time"].verdict == Verdict.REPRODUCED
     assert found["X.one.time"].verdict == Verdict.NOT_TESTABLE
     shared = Evidence({"one": runs("one", 1.0, "alone"), "two": runs("two", 1.5, "shared")}, {})
-    assert verdicts(shared)["X.two.time"].why == "not run"
+    assert verdicts(shared)["X.two.time"].why == "its runs shared the machine"
 
 
 def test_its_own_numbers_speak_first():
@@ -219,6 +261,7 @@ def test_a_metric_after_an_epoch_is_read_off_the_curve():
         ({"rows": [{"arm": "nobody", "where": "row 1"}]}, "nobody"),
         ({"rows": [{"arm": "one", "where": "row 1", "speed": "1"}]}, "speed"),
         ({"statements": [{"id": "a", "says": "b", "where": "c"}]}, "one of rule"),
+        ({"seeds": 9}, "10 seeds decide what is claimed of it, 9 are aimed at"),
         ({"statements": [{"id": "a", "says": "b", "where": "c", "rule": {"more": "one"}}]}, "rule"),
     ],
 )

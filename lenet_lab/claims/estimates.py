@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from lenet_lab import stats
@@ -23,6 +23,7 @@ class Estimate:
     Attributes:
         of: what the number is: "", "times", "points" of a difference.
         name: the arm that it is set against, where there are several.
+        sd: of the values that `mean` is the mean of; 0 where no mean is judged.
     """
 
     n: int
@@ -31,6 +32,7 @@ class Estimate:
     high: float
     of: str = ""
     name: str = ""
+    sd: float = 0.0
 
 
 def number(text: str) -> tuple[float, float]:
@@ -50,11 +52,20 @@ def one_run(evidence: Evidence, arm: str, column: Column, rounding: float) -> Es
     if len(values) == 1:
         return Estimate(1, centre, centre, centre)
     half = stats.prediction_interval(values, LEVEL).high - centre
-    if column.images and column.metric.rpartition("/")[2] in ("acc", "top3"):
-        share = stats.mean(list(evidence.values(arm, column.metric).values()))
-        draws = math.sqrt(2) * stats.binomial_se(share, column.images) * abs(column.printed(1.0) - column.printed(0.0))
-        half = math.hypot(half, 1.96 * draws)
-    return Estimate(len(values), centre, centre - half - rounding, centre + half + rounding)
+    low, high = -math.inf, math.inf
+    if column.metric.rpartition("/")[2] in ("acc", "top3"):
+        low, high = sorted((column.printed(0.0), column.printed(1.0)))
+        if column.images:
+            share = stats.mean(list(evidence.values(arm, column.metric).values()))
+            ours = column.images if column.metric.startswith("val/") else _tested(evidence, arm, column.images)
+            draws = math.hypot(stats.binomial_se(share, column.images), stats.binomial_se(share, ours)) * (high - low)
+            half = math.hypot(half, 1.96 * draws)
+    return Estimate(len(values), centre, max(low, centre - half - rounding), min(high, centre + half + rounding))
+
+
+def _tested(evidence: Evidence, arm: str, otherwise: int) -> int:
+    """How many images our runs of an arm were tested on."""
+    return int(next(iter(evidence.values(arm, "test/n").values()), otherwise))
 
 
 def one_ratio(evidence: Evidence, arms: tuple[str, ...], metric: str, rounding: float) -> Estimate | None:
@@ -125,7 +136,7 @@ def _gaps(evidence: Evidence, arm: str, rule: Gap | Narrower) -> dict[int, float
 
 def _difference(differences: list[float], name: str = "") -> Estimate | None:
     one = _mean(dict(enumerate(differences)))
-    return one and Estimate(one.n, one.mean, one.low, one.high, "difference", name)
+    return one and replace(one, of="difference", name=name)
 
 
 def _mean(values: Values) -> Estimate | None:
@@ -134,4 +145,4 @@ def _mean(values: Values) -> Estimate | None:
         return None
     centre = stats.mean(several)
     low, high = stats.t_interval(several, LEVEL) if len(several) > 1 else (centre, centre)
-    return Estimate(len(several), centre, low, high)
+    return Estimate(len(several), centre, low, high, sd=stats.sample_sd(several) if len(several) > 1 else 0.0)

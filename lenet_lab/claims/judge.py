@@ -1,10 +1,10 @@
-"""The judge: what tracked runs say of a printed number or a sentence, by rules that were fixed before the runs.
+"""The judge: what tracked runs say of a printed number or a sentence, by the rules of the ledger.
 
 A printed number is held against the interval in which one new run would fall with a chance of 95% (mean ± t s
-sqrt(1 + 1/n)), widened by the rounding of what is printed and, where it rests on other images than ours, by the
-binomial error of both draws. A sentence is held against the 95% t interval of the difference (or of the log of the
+sqrt(1 + 1/n)), widened by the rounding of what is printed and, for an accuracy that rests on other images than ours, by
+the binomial error of both draws. A sentence is held against the 95% t interval of the difference (or of the log of the
 ratio), paired by seed. A number is decided by 5 seeds at the least, a comparison by 10. Each claim is judged by itself:
-of twenty that are true, one is expected to miss its interval.
+of twenty that are true, one is expected to miss its interval, and of twenty differences of nothing, one to be found.
 """
 
 from __future__ import annotations
@@ -16,9 +16,15 @@ from enum import StrEnum
 from lenet_lab.claims.estimates import Estimate, estimates, number, one_ratio, one_run
 from lenet_lab.claims.evidence import Evidence
 from lenet_lab.claims.ledger import Cell, Column, Source, Statement
-from lenet_lab.claims.rules import Mean, More, Narrower, Predicts, Ratio, Rule, arms_of
-
-NUMBER_SEEDS, COMPARISON_SEEDS = 5, 10
+from lenet_lab.claims.rules import (
+    NUMBER_SEEDS,
+    More,
+    Narrower,
+    Ratio,
+    arms_of,
+    seeds_for,
+)
+from lenet_lab.stats import seeds_needed
 
 
 class Verdict(StrEnum):
@@ -109,7 +115,7 @@ def _cell(source: Source, cell: Cell, evidence: Evidence) -> Judged:
 def _statement(source: Source, one: Statement, evidence: Evidence) -> Judged:
     claim = f"{source.letter}.{one.id}"
     arms = () if one.rule is None else arms_of(one.rule)
-    seeds = 0 if one.rule is None else _needed(one.rule)
+    seeds = 0 if one.rule is None else seeds_for(one.rule)
 
     def made(verdict: Verdict, why: str, *ours: Estimate) -> Judged:
         return Judged(claim, one.says, one.where, verdict, why, ours, arms, seeds)
@@ -127,20 +133,26 @@ def _statement(source: Source, one: Statement, evidence: Evidence) -> Judged:
         missing = next((arm for arm in arms if not evidence.runs.get(arm)), arms[0])
         return made(*_nothing(evidence, missing, seeds))
     n = min(estimate.n for estimate in found)
+    diverged = "".join(f"; {evidence.diverged(arm)} of {arm} diverged" for arm in arms if evidence.diverged(arm))
     if n < seeds:
-        return made(Verdict.UNDECIDED, _few(n, seeds), *found)
+        return made(Verdict.UNDECIDED, _few(n, seeds) + diverged, *found)
+    note = (one.note + diverged).removeprefix("; ")
     if all(low <= estimate.low and estimate.high <= high for estimate in found):
-        return made(Verdict.REPRODUCED, one.note, *found)
+        return made(Verdict.REPRODUCED, note, *found)
     if any(estimate.high < low or high < estimate.low for estimate in found):
-        return made(Verdict.NOT_REPRODUCED, one.note, *found)
-    return made(Verdict.UNDECIDED, one.note, *found)
+        return made(Verdict.NOT_REPRODUCED, note, *found)
+    return made(Verdict.UNDECIDED, "; ".join(filter(None, (note, _would_do(one, found)))), *found)
 
 
-def _needed(rule: Rule) -> int:
-    """Seeds that decide it; a count is the same in every run."""
-    if getattr(rule, "metric", "").startswith("params/"):
-        return 1
-    return NUMBER_SEEDS if isinstance(rule, Mean | Predicts) else COMPARISON_SEEDS
+def _would_do(one: Statement, found: tuple[Estimate, ...]) -> str:
+    """How many seeds would tell a difference of the size that ours has from none."""
+    if not isinstance(one.rule, More | Narrower):
+        return ""
+    open_ = [estimate for estimate in found if estimate.low <= 0 <= estimate.high and estimate.sd and estimate.mean]
+    try:
+        return f"about {max(seeds_needed(e.sd, e.mean) for e in open_)} seeds would tell a difference of this size"
+    except ValueError:  # none open, or more seeds than anybody has
+        return ""
 
 
 def _printed(source: Source, arm: str, column: str) -> tuple[float, float]:
@@ -163,7 +175,7 @@ def _own(source: Source, one: Statement) -> str:
     match one.rule:
         case Ratio(ratio=(top, bottom), low=low, high=high) if not low <= of(top) / of(bottom) <= high:
             return (
-                f"its own numbers give {of(top) / of(bottom):.2g} times" if math.isfinite(of(top) / of(bottom)) else ""
+                f"its own numbers give {of(top) / of(bottom):.3g} times" if math.isfinite(of(top) / of(bottom)) else ""
             )
         case More(more=arm, than=others):
             less = [other for other in others if of(arm) <= of(other)]
@@ -176,6 +188,8 @@ def _own(source: Source, one: Statement) -> str:
 def _nothing(evidence: Evidence, arm: str, seeds: int) -> tuple[Verdict, str]:
     """The verdict where an arm has no complete run."""
     diverged = evidence.diverged(arm)
+    if len(evidence.runs.get(arm, ())) > diverged:
+        return Verdict.UNDECIDED, "its runs shared the machine"
     if not diverged:
         return Verdict.UNDECIDED, "not run"
     if diverged < seeds:

@@ -10,7 +10,7 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from lenet_lab.claims.rules import Node, Rule, Text, arms_of
+from lenet_lab.claims.rules import NUMBER_SEEDS, Node, Rule, Text, arms_of, seeds_for
 from lenet_lab.records import LabError
 
 Reading = Literal["", "README", "code"]
@@ -196,9 +196,23 @@ class Source(Node):
             if wrong := [name for name in names_ if name not in known]:
                 raise ValueError(f"{kind} {wrong[0]!r}: not among the {kind}s")
         claims = [f"{cell.claim} {cell.reading}" for cell in self.cells] + [one.id for one in self.statements]
+        for arm, seeds in self._needs():
+            if self.aim(arm) < seeds:
+                raise ValueError(
+                    f"arm {arm!r}: {seeds} seeds decide what is claimed of it, {self.aim(arm)} are aimed at"
+                )
         if double := {name for name in claims if claims.count(name) > 1}:
             raise ValueError(f"{min(double)!r}: there twice")
         return self
+
+    def _needs(self) -> Iterator[tuple[str, int]]:
+        """Each arm that a claim rests on, and the seeds that decide the claim."""
+        for cell in self.cells:
+            if not (cell.untestable or cell.doubt):
+                yield cell.arm, 1 if cell.column.exact else NUMBER_SEEDS
+        for one in self.statements:
+            if one.rule is not None:
+                yield from ((arm, seeds_for(one.rule)) for arm in arms_of(one.rule))
 
 
 def _readings(row: Row) -> list[tuple[Reading, str]]:

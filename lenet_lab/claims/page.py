@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from lenet_lab.claims.estimates import Estimate
 from lenet_lab.claims.evidence import Evidence
-from lenet_lab.claims.judge import COMPARISON_SEEDS, NUMBER_SEEDS, Judged, Verdict, judge
+from lenet_lab.claims.judge import Judged, Verdict, judge
 from lenet_lab.claims.ledger import Source
+from lenet_lab.claims.rules import COMPARISON_SEEDS, NUMBER_SEEDS
 from lenet_lab.report.document import Document, Section
 from lenet_lab.report.numbers import NONE
 from lenet_lab.report.tables import Cell, Table
@@ -23,7 +24,7 @@ _HEADS = {
     Verdict.REPRODUCED: "Holds",
     Verdict.NOT_REPRODUCED: "Does not hold",
     Verdict.UNDECIDED: "Cannot be told from noise",
-    Verdict.CONTRADICTED: "Contradicted by its own numbers",
+    Verdict.CONTRADICTED: "Contradicted by its own numbers, code or data",
     Verdict.NOT_TESTABLE: "Not testable",
 }
 
@@ -95,16 +96,19 @@ def table(chapters: Sequence[Chapter]) -> str:
 
 def _summary(chapters: Sequence[Chapter]) -> list[str]:
     everything = [one for chapter in chapters for one in chapter.judged]
+    twice = len(everything) - len({one.claim for one in everything})
     runs = {record.run_id for chapter in chapters for several in chapter.evidence.runs.values() for record in several}
     return [
-        f"{len(everything)} claims of {len(chapters)} sources, {len(runs)} runs: {_counts(everything)}.",
+        f"{len(everything)} claims of {len(chapters)} sources, {twice} of them a second reading of another, "
+        f"{len(runs)} runs: {_counts(everything)}.",
         "A printed number is reproduced when it lies where one new run would fall with a chance of 95% "
-        "(mean ± t s √(1 + 1/n)), widened by its rounding and, where it rests on other images than ours, by the "
-        "binomial error of both draws. A comparison is reproduced, or not, when the 95% interval of the paired "
-        f"difference says so. {NUMBER_SEEDS} seeds decide a number, {COMPARISON_SEEDS} a comparison; counts are equal "
-        "or they are not.",
-        "Each claim is judged by itself: of twenty printed numbers that are true, one is expected to be missed. Where "
-        "README and code differ, both were run and both are shown.",
+        "(mean ± t s √(1 + 1/n)), widened by its rounding and, for an accuracy that may rest on other images "
+        "than ours, by the binomial error of both draws: our runs do not speak against it. A comparison is "
+        "reproduced, or not, when the 95% interval of the paired difference says so. "
+        f"{NUMBER_SEEDS} seeds decide a number, {COMPARISON_SEEDS} a comparison; counts are equal or they are not.",
+        "Each claim is judged by itself, without a correction for their number: of twenty printed numbers that are "
+        "true, one is expected to be missed, and of twenty differences that are none, one to be found. Where README "
+        "and code differ, both were run and both are shown. Times are ratios on the machine of these runs.",
         "Sources: " + "; ".join(f"{chapter.source.letter}, {chapter.source.source}" for chapter in chapters) + ".",
     ]
 

@@ -1,4 +1,4 @@
-"""Rules of judgement, as the ledger's statements name them: fixed before the runs."""
+"""Rules of judgement, as the ledger's statements name them, and the seeds that they take."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+NUMBER_SEEDS, COMPARISON_SEEDS = 5, 10  # that decide a printed number, and a comparison
 Text = Annotated[str, Field(min_length=1)]
 Arms = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -86,6 +87,13 @@ class Predicts(Node):
 
 
 Rule = More | Ratio | Difference | Mean | Gap | Narrower | Predicts
+
+
+def seeds_for(rule: Rule) -> int:
+    """Seeds that decide it; a count is the same in every run."""
+    if getattr(rule, "metric", "").startswith("params/"):
+        return 1
+    return NUMBER_SEEDS if isinstance(rule, Mean | Predicts) else COMPARISON_SEEDS
 
 
 def arms_of(rule: Rule) -> tuple[str, ...]:

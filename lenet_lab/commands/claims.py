@@ -64,7 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     args = parser("claims", "Published claims, judged by tracked runs.", EPILOG)
     args.add_argument("sources", nargs="*", metavar="SOURCE", help="letters, or SOURCE.ARM for --run; default: all")
     args.add_argument("--run", action="store_true", help="run what is missing, the cheapest first; resumable")
-    args.add_argument("--seeds", type=_count, metavar="N", help="of --run; default: as many as the ledger says")
+    args.add_argument(
+        "--seeds", type=_count, metavar="N", help="of --run, at most; default: as many as the ledger aims at"
+    )
     args.add_argument(
         "--budget", type=_seconds, metavar="TIME", help="of --run: 90m, 2h; what would take longer is left"
     )
@@ -232,16 +234,23 @@ def _run(chosen: argparse.Namespace) -> int:
         if left is not None and seconds > left:
             print(f"{source.letter}.{arm}: about {duration(seconds)}, and {duration(max(left, 0))} left: not run")
             continue
-        command = source.command(arm, chosen.seeds)
+        seeds = _seeds(source, arm, chosen)
+        command = source.command(arm, seeds)
         print(f"{source.letter}.{arm}, about {duration(seconds)}: {command}", flush=True)
         words = [*source.words(arm), *(["sweep.workers=1"] if source.arms[arm].timed else [])]
         where = [f"tracking.uri={chosen.store}"] if chosen.store else []
-        seeds = f"seed=range({chosen.seeds or source.aim(arm)})"
-        done = subprocess.run([sys.executable, "-m", "lenet_lab", "-m", *words, *where, seeds], check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "lenet_lab", "-m", *words, *where, f"seed=range({seeds})"], check=False
+        )
         if done.returncode in (130, 143):
             return done.returncode
         status = max(status, int(done.returncode != 0))
     return status
+
+
+def _seeds(source: Source, arm: str, chosen: argparse.Namespace) -> int:
+    """As many as the ledger aims at, or fewer: more would not count."""
+    return min(chosen.seeds or source.aim(arm), source.aim(arm))
 
 
 def _bring(letters: Iterable[str], chosen: argparse.Namespace) -> None:
@@ -267,7 +276,7 @@ def _costs(todo: Sequence[tuple[Source, str]], chosen: argparse.Namespace) -> li
     done = {record.key for record in records if record.state in COUNT}
     found = []
     for source, arm in todo:
-        seeds = f"seed=range({chosen.seeds or source.aim(arm)})"
+        seeds = f"seed=range({_seeds(source, arm, chosen)})"
         with hydra_errors():
             cells = compose_multirun([quote(word) for word in (*source.words(arm), seeds)])
         left = [ready for ready in cells if ready.key not in done]
