@@ -66,9 +66,11 @@ GUIDANCE = """## What follows for users
 
 - Leave `trainer.threads` and `sweep.workers` alone: a sweep runs a job a core with one thread each; a single run takes all cores.
 - Small batches and many seeds: `hydra/launcher=packed`.
-- The memory format, oneDNN and fused updates are chosen by batch size (`lenet_lab/engines/execution.py` says from which measurements), written into
-  the run's execution record, and restored when a run is gone on with or trained again.
-- `torch.compile` is not used, and was not measured.
+- The memory format, oneDNN and fused updates are chosen by batch size and by batch norm, which threads share badly in channels-last
+  (`lenet_lab/engines/execution.py` says from which measurements), written into the run's execution record, and restored when a run is gone on
+  with or trained again.
+- `torch.compile` is not used: a compiled step took 0.83 to 1.13 times as long (batches of 8, 32 and 128, with and without batch norm, one thread,
+  beside other work; medians of 7 alternating rounds), after up to 47 seconds of compilation: more than a run of a sweep takes in all.
 - `tracking.artifacts=minimal` keeps configuration, predictions and weights, for sweeps of hundreds of short runs.
 
 ## Measure your own

@@ -121,6 +121,12 @@ def test_measurements_are_written(tmp_path, monkeypatch, capsys):
     assert "at least 0.90: missed" in capsys.readouterr().out
 
 
+def test_a_time_that_was_promised_is_met_or_missed():
+    for seconds, word in ((4.9, "met"), (5.1, "missed")):
+        (row,) = cases.rows_of("stores", "10,000 runs", "s", {"status": [seconds] * 3}, [])
+        assert text([row]).endswith(f"at most 5.00 s: {word}")
+
+
 def test_memory_is_that_of_the_process_alone(tmp_path):
     """Not of the one that forked it, which the kernel's own peak counts."""
     held = bytearray(200 << 20)

@@ -18,6 +18,14 @@ from lenet_lab.bench.teams import Teams
 BATCHES = (8, 32, 128, 512)
 IMAGES = {8: 6400, 32: 12_800, 128: 25_600, 512: 25_600}
 PACK = 16
+# case, contender, unit -> what its median should be at most
+MOST = {
+    ("start", "job, full artifacts", "s"): 2.5,
+    ("start", "job, minimal artifacts", "s"): 0.5,
+    ("stores", "status", "s"): 5.0,
+    ("stores", "report", "s"): 30.0,
+    ("stores", "report", "MiB"): 500e6 / 2**20,
+}
 
 Say = Callable[[str], None]
 
@@ -31,6 +39,7 @@ class Row:
         ratio: median over rounds of this contender by `against` in the same round, the larger the better; None for the
             reference itself.
         goal: what the ratio should reach; None where nothing was promised.
+        most: what the median should be at most, in `unit`; likewise.
     """
 
     case: str
@@ -41,6 +50,7 @@ class Row:
     against: str | None = None
     ratio: float | None = None
     goal: float | None = None
+    most: float | None = None
 
     @property
     def median(self) -> float:
@@ -50,6 +60,8 @@ class Row:
     @property
     def met(self) -> bool | None:
         """Whether the goal was met; None where there is none."""
+        if self.most is not None:
+            return self.median <= self.most
         return None if self.goal is None or self.ratio is None else self.ratio >= self.goal
 
 
@@ -70,7 +82,8 @@ def rows_of(
         if against is not None:
             pairs = zip(taken, values[against], strict=True)
             ratio = statistics.median(theirs / ours if less_is_better else ours / theirs for ours, theirs in pairs)
-        rows.append(Row(case, setting, name, unit, tuple(taken), against if ratio else None, ratio, goal))
+        most = MOST.get((case, name, unit))
+        rows.append(Row(case, setting, name, unit, tuple(taken), against if ratio else None, ratio, goal, most))
     return rows
 
 

@@ -19,6 +19,8 @@ def cells(row: Row) -> tuple[str, ...]:
     if row.goal is not None:
         wanted = f"at most {1 / row.goal:.2f}" if row.unit == "s" else f"at least {row.goal:.2f}"
         goal = f"{wanted}: {'met' if row.met else 'missed'}"
+    if row.most is not None:
+        goal = f"at most {_number(row.most, row.unit)}: {'met' if row.met else 'missed'}"
     spread = f"{_number(min(row.values), row.unit)} to {_number(max(row.values), row.unit)}"
     return row.setting, row.contender, _number(row.median, row.unit), spread, str(len(row.values)), ratio, goal
 
