@@ -134,10 +134,17 @@ def test_images_of_our_own_add_the_error_of_as_many_as_there_were():
     assert found.ours[0].high - 90 == pytest.approx(half)
 
 
-def test_no_accuracy_above_all():
+def test_no_accuracy_above_all_and_no_loss_below_none():
     found = verdicts(evidence(one=[0.999, 0.98, 1.0, 0.99, 1.0]))["X.one.acc"]
     assert found.ours[0].high == 100
     assert found.ours[0].low < 98
+    loss = SMALL.columns["acc"].model_copy(update={"metric": "test/loss", "unit": ""})
+    source = SMALL.model_copy(update={"columns": {**SMALL.columns, "acc": loss}})
+    runs = {
+        "one": [record("one", seed, **{"test/loss": value}) for seed, value in enumerate((0.1, 0.01, 0.2, 0.1, 0.3))]
+    }
+    (ours,) = {one.claim: one for one in judge(source, Evidence(runs, {}))}["X.one.acc"].ours
+    assert ours.low == 0.0
 
 
 def test_a_difference_that_cannot_be_told_says_how_many_seeds_would_tell_it():

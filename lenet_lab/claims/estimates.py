@@ -52,8 +52,9 @@ def one_run(evidence: Evidence, arm: str, column: Column, rounding: float) -> Es
     if len(values) == 1:
         return Estimate(1, centre, centre, centre)
     half = stats.prediction_interval(values, LEVEL).high - centre
-    low, high = -math.inf, math.inf
-    if column.metric.rpartition("/")[2] in ("acc", "top3"):
+    what = column.metric.rpartition("/")[2]
+    low, high = 0.0 if what == "loss" else -math.inf, math.inf
+    if what in ("acc", "top3"):
         low, high = sorted((column.printed(0.0), column.printed(1.0)))
         if column.images:
             share = stats.mean(list(evidence.values(arm, column.metric).values()))
