@@ -47,14 +47,29 @@ def main(argv: Sequence[str] | None = None) -> None:
             return
         if argv is None:
             gc.set_threshold(100_000, 20, 50)  # looking for rubbish among what imports leave took a fifth of a start
+        _check_command(words)
         _hydra(words)
     except LabError as error:
         sys.exit(_say(str(error)))
     except KeyboardInterrupt:  # before a run or a sweep has begun to listen to signals itself
+        print("stopped by SIGINT before a job had begun; the same command starts again", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _check_command(words: Sequence[str]) -> None:
+    """Refuse a first word that is neither a command nor anything that Hydra could mean."""
+    from lenet_lab.records import LabError
+
+    if not words or not words[0].isidentifier():
+        return
+    from difflib import get_close_matches
+
+    near = get_close_matches(words[0], COMMANDS, 1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    raise LabError(f"{words[0]}: neither a command nor KEY=VALUE; {meant}commands: {', '.join(COMMANDS)}")
 
 
 def _hydra(words: list[str]) -> None:

@@ -455,3 +455,16 @@ def test_hydra_shows_the_job(lab):
     config = yaml.safe_load(shown.stdout)
     assert (config["pool"], config["lr"], config["seed"]) == ({"name": "max"}, {"value": 0.0042}, 7)
     assert parse(config).lr.value == 0.0042
+
+
+@pytest.mark.parametrize("word", ["statsu", "lr"])
+def test_a_word_that_is_no_command_and_no_override_is_refused(word, capsys):
+    from lenet_lab.cli import main
+
+    with pytest.raises(SystemExit) as end:
+        main([word, "=", "0.1"])
+    assert end.value.code == 2
+    meant = "did you mean status? " if word == "statsu" else ""
+    assert capsys.readouterr().err.startswith(
+        f"lenet_lab: {word}: neither a command nor KEY=VALUE; {meant}commands: plan, status,"
+    )

@@ -27,6 +27,7 @@ from lenet_lab.cli import COMMANDS
 from lenet_lab.commands.plan import main as plan
 
 README = (REPOSITORY / "README.md").read_text()
+HELP = (REPOSITORY / "conf" / "hydra" / "help" / "lab.yaml").read_text()
 FENCE = re.compile(r"(?:<!-- test: ([^>]*) -->\n)?^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -146,6 +147,7 @@ def test_every_block_is_run_or_shown() -> None:
 def test_every_command_is_named() -> None:
     for command in COMMANDS:
         assert f"| `{command}" in README, f"{command} is not in the table of commands"
+        assert re.search(rf"\b{command}[,.\n]", HELP), f"{command} is not in what --help says"
 
 
 def test_links_lead_somewhere() -> None:

@@ -296,7 +296,7 @@ def test_a_sweep_killed_in_the_middle_trains_what_is_missing(tmp_path, lab):
     ids=["SIGTERM", "ctrl-c"],
 )
 def test_a_stopped_sweep_says_so(number, whole_group, status, tmp_path):
-    process = start(tmp_path, *LONG, terminal=whole_group)
+    process = start(tmp_path, *LONG)
     try:
         wait_until(process, lambda: sum("val/acc" in r.metrics for r in records(tmp_path)) == 2)
         (os.killpg if whole_group else os.kill)(process.pid, number)
@@ -312,6 +312,22 @@ def test_a_stopped_sweep_says_so(number, whole_group, status, tmp_path):
     assert parents(tmp_path)[0].info.status == "FAILED"
     checkpoints = list((tmp_path / "mlflow.lab" / "checkpoints").rglob("epoch-*.ckpt"))
     assert len({path.parent for path in checkpoints}) == 2, "both can go on"
+
+
+def test_ctrl_c_while_a_sweep_still_starts(tmp_path):
+    """Its server is still importing: no job has begun, nothing is said at length, and the sweep can go on."""
+    process = start(tmp_path, *LONG, terminal=True)
+    try:
+        assert "3 to train" in process.stderr.readline()
+        time.sleep(1)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        end_group(process)
+    assert process.returncode == 130, err
+    assert "Traceback" not in out + err
+    assert re.match(r"stopped.*; the same command (goes on|starts)", err.splitlines()[-1]), err
+    assert set(outcomes(tmp_path).values()) <= {"stopped"}
 
 
 def test_a_stopped_single_run_goes_on_from_its_last_epoch(tmp_path, lab):

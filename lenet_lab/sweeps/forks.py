@@ -27,7 +27,13 @@ def warm_up(config: DictConfig) -> None:
         from multiprocessing.forkserver import ensure_running
 
         context()
-        ensure_running()
+        # the terminal's Ctrl-C reaches the server too, which would say so at length in the middle of its imports;
+        # what is ignored stays so in what is started, and in a job until its run listens itself
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            ensure_running()
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 def cool_down() -> None:
@@ -35,8 +41,16 @@ def cool_down() -> None:
     from multiprocessing import forkserver
 
     server: Any = forkserver._forkserver
-    pid = server._forkserver_pid
+    if server._forkserver_pid is not None:
+        kill_server()
+        server._stop()
+
+
+def kill_server() -> None:
+    """The same from a signal handler, which may take no lock: who waits for its first job finds it gone."""
+    from multiprocessing import forkserver
+
+    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)
     if pid is not None:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        server._stop()

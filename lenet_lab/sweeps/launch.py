@@ -19,7 +19,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
 from lenet_lab.outcome import Outcome
-from lenet_lab.sweeps.forks import context
+from lenet_lab.sweeps.forks import context, kill_server
 from lenet_lab.sweeps.plan import Planned, current
 from lenet_lab.sweeps.screen import SweepScreen
 from lenet_lab.sweeps.shapes import together
@@ -170,11 +170,19 @@ class Pool:
         order.environment.update(_gpu_of(job), LENET_LAB_SLOT=str(job.slot))
         job.pipe, far = self.context.Pipe(duplex=False)
         job.process = self.context.Process(target=work_in_process, args=(order, far), name=job.name)
-        job.process.start()
-        far.close()
+        try:
+            job.process.start()
+        except (EOFError, OSError):
+            if self.stopped_by is None:
+                raise
+            return  # the server was still importing when the sweep was stopped: the job has not begun
+        finally:
+            far.close()
         job.started, job.ending, job.why, job.tries = time.perf_counter(), None, None, job.tries + 1
         self.running.append(job)
         self.screen.start(job.slot, job.name, job.planned.epochs)
+        if self.stopped_by is not None:  # while it was started
+            self._end(job)
 
     def _listen(self) -> None:
         """Take in what jobs say, and end those whose time is up."""
@@ -239,6 +247,8 @@ class Pool:
             self.stopped_by = number
             for job in self.running:
                 self._end(job)
+            if not self.running:
+                kill_server()
 
 
 def _outcome(job: Job, planned: Planned, fields: dict[str, Any]) -> Outcome:

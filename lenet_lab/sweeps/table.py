@@ -38,11 +38,12 @@ def closing(plan: Plan, records: Mapping[str, RunRecord]) -> list[Row]:
     screen = console()
     screen.print(listing)
     count = Counter(row.outcome for row in rows)
-    screen.print(Text(", ".join(f"{n} {WORDS.get(state, state)}" for state, n in count.most_common())))
+    idle = ", nothing trained" if set(count) == {"done"} else ""
+    screen.print(Text(", ".join(f"{n} {WORDS.get(state, state)}" for state, n in count.most_common()) + idle))
     return rows
 
 
-WORDS = {"complete": "trained", "done": "done already, nothing trained"}
+WORDS = {"complete": "trained", "done": "done already"}
 
 
 def markdown(rows: Sequence[Row]) -> str:
