@@ -38,7 +38,6 @@ class Work:
     replicas: int = 1
     workers: int = 0  # of a DataLoader
     root: str | None = None
-    words: tuple[str, ...] = ()  # overrides of the harness
     batch_norm: bool = False  # after the convolutions
 
 
@@ -206,7 +205,7 @@ def _switched(way: Execution, device: torch.device) -> AbstractContextManager[No
 def _config(work: Work) -> Config:
     words = [f"batch_size={work.batch}", f"lr={LR}", "epochs=2", "data=digits", f"trainer.threads={work.threads}"]
     norm = ["norm=bn"] if work.batch_norm else []
-    return parse(compose_cell([*words, *norm, *work.words]).resolved)
+    return parse(compose_cell([*words, *norm]).resolved)
 
 
 def _images(n: int) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ class Estimate:
     """What our runs give, in the unit of the claim: `low` to `high` is the interval that it is judged by.
 
     Attributes:
-        of: what the number is: "", "times", "points" of a difference.
+        of: what the number is: "", "times", or a "difference".
         name: the arm that it is set against, where there are several.
         sd: of the values that `mean` is the mean of; 0 where no mean is judged.
     """

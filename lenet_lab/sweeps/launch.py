@@ -168,6 +168,8 @@ class Pool:
         job.slot = min(set(range(self.workers)) - {other.slot for other in self.running})
         order = job.compose()
         order.environment.update(_gpu_of(job), LENET_LAB_SLOT=str(job.slot))
+        if self.stopped_by is not None:  # while it was composed
+            return
         job.pipe, far = self.context.Pipe(duplex=False)
         job.process = self.context.Process(target=work_in_process, args=(order, far), name=job.name)
         try:
