@@ -65,6 +65,7 @@ def test_teams_are_asked_in_turn():
     assert not any(process.is_alive() for process in processes)
 
 
+@pytest.mark.slow
 def test_a_contender_that_fails_is_named():
     with pytest.raises(RuntimeError, match=r"^bare: "):
         Team("bare", Work(0, 64, 1)).epoch()

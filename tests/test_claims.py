@@ -77,6 +77,7 @@ def test_the_sources_are_those():
     assert names() == sorted(LEAST)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("letter", sorted(LEAST))
 def test_every_arm_is_a_configuration_of_its_own(letter):
     """Each composes and can be built, and no two of a source are the same."""

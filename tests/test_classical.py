@@ -193,6 +193,7 @@ def tracked(tmp_path_factory):
     return open_store(uri), outcomes, folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_a_run_is_tracked_as_a_networks_is(name, tracked):
     store, outcomes, _ = tracked

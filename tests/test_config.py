@@ -433,6 +433,7 @@ def test_each_group_file_composes_parses_builds_and_trains_a_step(file, tmp_path
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_each_experiment_is_a_checked_sweep_with_a_header(name):
     """Its header says how to run it, how long that takes and what to expect."""
@@ -449,6 +450,7 @@ def test_every_option_says_what_it_is():
     assert not silent
 
 
+@pytest.mark.slow
 def test_hydra_shows_the_job(lab):
     shown = lab("--cfg", "job", "pool=max", "lr=0.0042", "seed=7")
     assert shown.returncode == 0, shown.stderr

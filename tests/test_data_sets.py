@@ -188,6 +188,7 @@ def test_learning_curve_sizes_are_nested_and_leave_validation_and_test_alone(mni
     assert not set(large.train.index.tolist()) & set(large.val.index.tolist())
 
 
+@pytest.mark.slow
 @pytest.mark.mnist
 def test_mnist_loads_fast_and_without_the_heavy_libraries(mnist_root):
     code = (

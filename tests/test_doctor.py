@@ -170,6 +170,7 @@ def write_modules(folder, **modules):
         (folder / f"{name}.py").write_text(text)
 
 
+@pytest.mark.slow
 def test_imports_that_fail_crash_or_hang(here, monkeypatch):
     write_modules(
         here,
@@ -576,6 +577,7 @@ def test_json(store, monkeypatch, capsys):
     assert status == (1 if said["problems"] else 0)
 
 
+@pytest.mark.slow
 def test_the_command(store, here, monkeypatch, capfd):
     """With the real imports, and nothing left behind."""
     before = tree(here), rows(here)

@@ -67,6 +67,7 @@ def test_a_fault_that_breaks_counts_against_itself():
     assert "no luck" in tally.notes[0]
 
 
+@pytest.mark.slow
 def test_the_command_lists_its_faults():
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults", "--list"], cwd=REPOSITORY, capture_output=True, text=True, check=True

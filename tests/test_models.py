@@ -315,6 +315,7 @@ PARTNERS = {
 SLOW_TO_START = [("head", "rbf_gaussian")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("group", "name"), [pair for pair in OPTIONS if pair not in CLASSICAL + SLOW_TO_START])
 def test_every_option_builds_and_learns(group, name):
     chosen = option(group, name)

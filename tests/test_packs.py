@@ -30,6 +30,7 @@ def by_seed(store):
     return {record.seed: record for record in read_runs(store)}
 
 
+@pytest.mark.slow
 def test_every_run_of_a_pack_is_a_run(folder):
     cells = [cell(f"seed={seed}", "norm=bn", "dropout=0.2") for seed in range(3)]
     assert [outcome.state for outcome in run_pack(cells)] == ["complete"] * 3
@@ -48,6 +49,7 @@ def test_every_run_of_a_pack_is_a_run(folder):
     assert again.run_id == together[1].run_id
 
 
+@pytest.mark.slow
 def test_a_run_alone_comes_to_the_same_accuracy(folder):
     for outcome in run_pack([cell(f"seed={seed}") for seed in range(2)]):
         assert outcome.state == "complete"

@@ -95,11 +95,16 @@ def same(one, other, tolerance=1e-9):
         # no Adam here: it blows the rounding of a zero gradient, that of a bias before batch norm, up to full steps
         ("optimizer=momentum", "norm=bn", "dropout=0.3", "augment=affine"),
         ("dropout=flatten", "weight_decay=0.001"),
-        ("optimizer=sgd", "weight_decay=0.01", "schedule=one_cycle", "test_curve=true"),
-        ("optimizer=nesterov", "weight_decay=l1", "norm=gn", "pool=max", "activation=relu"),
-        ("optimizer=adamw", "weight_decay=0.1", "schedule=cosine", "pool=conv", "dropout=conv", "order=fixed"),
-        ("optimizer=rmsprop", "norm=ln", "norm.place=all", "data.val_size=0"),
-        ("optimizer=amsgrad", "norm=in", "init=he_normal", "loss.label_smoothing=0.1"),
+        *(
+            pytest.param(words, marks=pytest.mark.slow)
+            for words in (
+                ("optimizer=sgd", "weight_decay=0.01", "schedule=one_cycle", "test_curve=true"),
+                ("optimizer=nesterov", "weight_decay=l1", "norm=gn", "pool=max", "activation=relu"),
+                ("optimizer=adamw", "weight_decay=0.1", "schedule=cosine", "pool=conv", "dropout=conv", "order=fixed"),
+                ("optimizer=rmsprop", "norm=ln", "norm.place=all", "data.val_size=0"),
+                ("optimizer=amsgrad", "norm=in", "init=he_normal", "loss.label_smoothing=0.1"),
+            )
+        ),
     ],
     ids=" ".join,
 )
@@ -130,6 +135,7 @@ def test_a_diverging_replica_leaves_its_neighbours_alone():
     same(alone(config, arrays, several[2]), third)
 
 
+@pytest.mark.slow
 @both
 def test_replicas_stop_early_each_by_itself(execution):
     config, arrays = setting("early_stopping=1", "epochs=30", "dropout=0.2")
@@ -148,6 +154,7 @@ class Cut(RuntimeError):
     """The process is gone."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("who", "when", "resumed", "tolerance", "execution"),
     [  # a pack of other replicas rounds otherwise

@@ -147,6 +147,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_one_report_whole(facts, other, tmp_path):
     out = tmp_path / "report"
     write(facts, out)
@@ -182,6 +183,7 @@ def test_the_marker_says_what_the_folder_is(facts, tmp_path):
     assert "lenet_lab report" in (tmp_path / "report" / MARKER).read_text()
 
 
+@pytest.mark.slow
 def test_many_runs_take_little_time_and_memory(tmp_path):
     """1,000 runs in a process of its own."""
     code = (

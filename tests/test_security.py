@@ -85,6 +85,7 @@ def test_names_are_inert_on_the_terminal(name):
 HOSTILE = "\x1b]0;title\x07\x1b[31m\u202egnp.exe\u2028[bold]x[/bold]\r\n\x9b31m\x7f"
 
 
+@pytest.mark.slow
 def test_names_tags_and_notes_are_inert_in_every_command(tmp_path, tmp_path_factory, monkeypatch, capsys):
     """What somebody else has written into the store is shown as it is, and obeyed by nothing."""
     monkeypatch.chdir(tmp_path)
@@ -151,6 +152,7 @@ def test_a_password_in_the_store_address_is_never_shown_or_stored(lab, tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("many", [True, False], ids=["sweep", "run"])
 @pytest.mark.parametrize(
     "word",

@@ -244,6 +244,7 @@ def brute_best(arms, level=0.95):
     return frozenset(arms) - beaten
 
 
+@pytest.mark.slow
 def test_the_set_that_may_be_best_is_what_the_rule_says():
     rng = np.random.default_rng(0)
     sizes = set()

@@ -597,6 +597,7 @@ def test_another_machine_waits_for_the_lease(store, elsewhere, key, monkeypatch)
 # a sweep's parent
 
 
+@pytest.mark.slow
 def test_a_store_that_others_keep_busy_is_waited_for(store, monkeypatch):
     """Longer than one that is locked and in which nothing happens."""
     from lenet_lab.tracking import store as module
