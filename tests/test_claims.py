@@ -314,6 +314,7 @@ def test_what_was_not_run_teaches_nothing():
         assert ("Cannot be told. (X.better)" in sections.get("learned", ())) == told
 
 
+@pytest.mark.slow
 def test_the_committed_page_is_what_its_exports_give(tmp_path, monkeypatch, capsys):
     """Rebuilt from the committed files alone; a changed verdict is found."""
     folder = tmp_path / "docs" / "replication"

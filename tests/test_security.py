@@ -59,6 +59,7 @@ def test_the_bomb_is_a_bomb(tmp_path):
     assert trap.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "target",
     ["os.system", "subprocess.Popen", "lenet_lab.provenance._git", "lenet_lab.blocks.pool.Pool", "builtins.eval"],
@@ -140,6 +141,7 @@ def test_secrets_are_taken_out_of_what_is_stored():
     assert public("http://me:hunter2@host:5000") == "http://host:5000"
 
 
+@pytest.mark.slow
 def test_a_password_in_the_store_address_is_never_shown_or_stored(lab, tmp_path):
     """Neither when the store does not answer, nor in what the launch leaves beside the sweep."""
     uri = f"http://me:hunter2@127.0.0.1:{_free_port()}"

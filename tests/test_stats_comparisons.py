@@ -173,6 +173,7 @@ def test_holm_rejects_what_the_procedure_rejects():
             assert {i for i, p in enumerate(adjusted) if p <= alpha} == brute_holm(ps, alpha)
 
 
+@pytest.mark.slow
 def test_holm_agrees_with_statsmodels():
     from statsmodels.stats.multitest import multipletests
 
