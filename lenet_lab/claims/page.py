@@ -15,7 +15,7 @@ from lenet_lab.claims.ledger import Source
 from lenet_lab.claims.rules import COMPARISON_SEEDS, NUMBER_SEEDS
 from lenet_lab.report.document import Document, Section
 from lenet_lab.report.numbers import NONE
-from lenet_lab.report.tables import Cell, Table
+from lenet_lab.report.table import Cell, Table
 
 TITLE = "Published claims, put to the test"
 TOO_FEW = "Too few runs to say"

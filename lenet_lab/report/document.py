@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from lenet_lab.report import tables
+from lenet_lab.report import comparison_tables, tables
 from lenet_lab.report.facts import Arm, Facts
-from lenet_lab.report.tables import Table
+from lenet_lab.report.table import Table
 from lenet_lab.report.words import made_of, summary, timing_note, warnings
 
 MOST_OPEN = 30  # rows of a list of runs that is unfolded at first
@@ -55,13 +55,21 @@ def document(facts: Facts) -> Document:
 def _sections(facts: Facts) -> list[Section]:
     some = [
         Section("arms", "Arms", _tables(tables.arms(facts)), ("accuracy",)),
-        Section("cells", "Table of cells", _tables(tables.cells(facts))),
-        Section("comparisons", "Comparisons", _tables(tables.contrasts(facts)), ("differences",)),
-        Section("factors", "Factors", _tables(tables.tests(facts), tables.effects(facts)), ("interactions",)),
+        Section("cells", "Table of cells", _tables(comparison_tables.cells(facts))),
+        Section("comparisons", "Comparisons", _tables(comparison_tables.contrasts(facts)), ("differences",)),
+        Section(
+            "factors",
+            "Factors",
+            _tables(comparison_tables.tests(facts), comparison_tables.effects(facts)),
+            ("interactions",),
+        ),
         Section("cost", "Cost", _tables(tables.cost(facts)), ("pareto",), (timing_note(facts.arms),)),
         Section("curves", "Learning curves", (), ("learning_curves",)),
         Section(
-            "answers", "Answers", _tables(tables.answers(facts), tables.mistakes(facts)), ("confusion", "mistakes")
+            "answers",
+            "Answers",
+            _tables(comparison_tables.answers(facts), tables.mistakes(facts)),
+            ("confusion", "mistakes"),
         ),
     ]
     found = [one for one in some if one.tables or one.id == "curves"] if facts.arms else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lenet_lab.report.document import document
 from lenet_lab.report.facts import Facts
-from lenet_lab.report.tables import Table
+from lenet_lab.report.table import Table
 
 _SHOWN = ("arms", "cells", "comparisons", "factors", "cost", "answers")
 _SPECIAL = {

@@ -9,7 +9,7 @@ from dataclasses import replace
 from lenet_lab.report import figures, tables
 from lenet_lab.report.document import Document, Section, document
 from lenet_lab.report.facts import Facts
-from lenet_lab.report.tables import Cell, Table
+from lenet_lab.report.table import Cell, Table
 
 
 def render(facts: Facts) -> str:
