@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 EPILOG = """The evidence is the exports in --out (one a source) and the runs of the store. Exit status: 0; 1 where
 --check finds the page stale, or runs failed; 2 for a mistake in the command."""
+ROOM_FOR_WHY = 120  # columns of a terminal; the page says why as well
 PAGES = ("replication.md", "replication.html", "verdicts.csv")
 
 
@@ -206,10 +207,14 @@ def _show(chapters: Sequence[Chapter]) -> None:
     from lenet_lab.sweeps.printing import console, table, texts
 
     screen = console()
+    titles: tuple[str, ...] = ("claim", "claimed", "ours", "n", "verdict", "why")
+    if screen.width < ROOM_FOR_WHY:
+        titles = titles[:-1]
     for chapter in chapters:
-        shown = table("claim", "claimed", "ours", "n", "verdict", "why")
+        shown = table(*titles)
+        shown.columns[0].no_wrap = True
         for row in listing(chapter):
-            shown.add_row(*texts(row))
+            shown.add_row(*texts(row)[: len(titles)])
         screen.print(*texts((f"{chapter.source.letter}: {chapter.source.source}",)))
         screen.print(shown)
 

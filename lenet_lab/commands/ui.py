@@ -46,6 +46,7 @@ def main(words: Sequence[str]) -> int:
     ]
     command += ["--x-frame-options", "DENY"]
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # browsing needs none of its job runners
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::DeprecationWarning,ignore::UserWarning")  # of its own libraries
     page = f"http://{'127.0.0.1' if chosen.host == '0.0.0.0' else chosen.host}:{chosen.port}"
     print(f"{page}/#/experiments/{store.experiment_id}/runs{view}  (Ctrl-C ends it)", flush=True)
     os.execv(sys.executable, command)

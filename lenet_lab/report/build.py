@@ -80,7 +80,7 @@ def build(
         name: _count(getattr(run, name) for run in counted)
         for name in ("data_digest", "test_set", "split", "code", "budget")
     }
-    _check_mixed(question, counts["test_set"])
+    _check_mixed(question, counts["test_set"], zip(rows, runs, strict=True))
     fixed = {numbers[arm]: one for arm, one in constant_params(params).items()}
     compared = compare.compare(tuple(arms), members, numbers, fixed, question)
     looked = answers.look(compared, {numbers[arm]: several for arm, several in members.items()}, question, predictions)
@@ -118,14 +118,20 @@ def _check_metric(question: Question, rows: Sequence[RunRecord], some: bool) -> 
         raise LabError(f"report: metric {question.metric!r}: no run has it; there are: {', '.join(near[:40])}")
 
 
-def _check_mixed(question: Question, test_sets: Sequence[tuple[str, int]]) -> None:
+def _check_mixed(
+    question: Question, test_sets: Sequence[tuple[str, int]], rows: Iterable[tuple[RunRecord, Run]]
+) -> None:
     known = [(name, n) for name, n in test_sets if NOT_RECORDED not in name]
-    if len(known) > 1 and not question.mixed:
-        sets = ", ".join(f"{name} ({n} runs)" for name, n in known[:4])
-        raise LabError(
-            f"report: {len(known)} different test sets: {sets}; accuracies on them cannot be compared; "
-            "name a sweep, a study or a filter such as \"params.data = 'mnist'\", or say --mixed"
-        )
+    if len(known) < 2 or question.mixed:
+        return
+    options: dict[str, set[str]] = defaultdict(set)
+    for row, run in rows:
+        options[run.test_set].add(printable(row.params.get("data", "data not recorded"), 40))
+    sets = ", ".join(f"{' or '.join(sorted(options[name]))} ({name}; {n} runs)" for name, n in known[:4])
+    raise LabError(
+        f"report: {len(known)} different test sets: {sets}; accuracies on them cannot be compared; "
+        "name a sweep, a study or a filter such as \"params.data = 'mnist'\", or say --mixed"
+    )
 
 
 def _excluded(rows: Sequence[RunRecord]) -> dict[str, str]:
