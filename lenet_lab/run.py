@@ -136,7 +136,8 @@ class Life:
         if fitted.remark:
             print(fitted.remark, file=sys.stderr)
             tracked.tags({"lenet.remark": fitted.remark})
-        train_eval, test = fitted.evaluate(fitted.learned), fitted.evaluate(arrays.test)
+        with self.execution.flushing():
+            train_eval, test = fitted.evaluate(fitted.learned), fitted.evaluate(arrays.test)
         figures = {
             "train_eval/loss": float(train_eval.losses.double().mean()),
             "train_eval/acc": float((train_eval.predicted == train_eval.labels).double().mean()),

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from lenet_lab.data.arrays import Arrays, Split
 from lenet_lab.data.batches import order
 from lenet_lab.engines import Diverged, evaluate
 from lenet_lab.engines.checkpoints import VerifiedCheckpointIO, newest_valid, verified
+from lenet_lab.engines.execution import Execution, recorded
 from lenet_lab.train import execution_of, train
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -52,6 +54,35 @@ def same(one, two):
 )
 def test_the_memory_format_is_the_fastest_measured(words, layout):
     assert execution_of(config_of(*words)).memory_format == layout
+
+
+def survivors():
+    """Of two million products below the smallest normal float32, computed by all of torch's threads."""
+    return int((torch.full((2_000_000,), 1e-39) * torch.ones(2_000_000)).count_nonzero())
+
+
+def test_subnormal_numbers_are_zero_on_every_thread_while_a_run_trains():
+    before = torch.get_num_threads()
+    for threads in (2, 1):
+        torch.set_num_threads(2)
+        assert survivors() == 2_000_000, "the threads are there already"
+        with Execution(threads, "contiguous", True, flush_denormals=True).applied():
+            assert survivors() == 0
+        assert survivors() == 2_000_000
+    with Execution(2, "contiguous", True, flush_denormals=True).flushing():
+        with Execution(2, "contiguous", True).applied():
+            assert survivors() == 2_000_000, "as a record of an earlier version says"
+        assert survivors() == 0
+    torch.set_num_threads(before)
+
+
+def test_a_record_without_it_is_of_a_run_that_kept_subnormal_numbers():
+    chosen = execution_of(config_of())
+    assert chosen.flush_denormals
+    record = chosen.as_dict()
+    assert recorded(record) == chosen
+    del record["flush_denormals"]
+    assert recorded(record) == replace(chosen, flush_denormals=False)
 
 
 class Killed(Exception):

@@ -20,7 +20,8 @@ from lenet_lab.data.augment import NONE, Augmentation, Levels
 from lenet_lab.data.batches import order
 
 CHUNK_IMAGES = 4096
-EVAL_IMAGES = 2000
+EVAL_IMAGES = 2000  # on an accelerator, and of a pack
+CACHED_EVAL_IMAGES = 250  # on the CPU: what they become between layers stays in its cache
 
 
 @dataclass(frozen=True)
@@ -114,17 +115,25 @@ class TrainingChunks:
         return low, min(low + per_rank, stop)
 
 
+def evaluation_images(device: torch.device) -> int:
+    """How many images go through a network at once where nothing is learned.
+
+    One thread, 28x28 images, side by side with another: 250 take 0.6 to 0.9 of the time of 2,000 on the CPU.
+    """
+    return CACHED_EVAL_IMAGES if device.type == "cpu" else EVAL_IMAGES
+
+
 class EvaluationBatches:
     """A split in large batches, in its own order, whole on every process."""
 
     def __init__(self, split: Split) -> None:
-        self.split = split
+        self.split, self.size = split, evaluation_images(split.images.device)
 
     def __len__(self) -> int:
-        return -(-len(self.split.labels) // EVAL_IMAGES)
+        return -(-len(self.split.labels) // self.size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        yield from zip(self.split.images.split(EVAL_IMAGES), self.split.labels.split(EVAL_IMAGES), strict=True)
+        yield from zip(self.split.images.split(self.size), self.split.labels.split(self.size), strict=True)
 
 
 class ArraysModule(pl.LightningDataModule):

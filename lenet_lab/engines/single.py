@@ -15,7 +15,7 @@ from lenet_lab.blocks.dropout import Dropout, set_dropout_keys
 from lenet_lab.blocks.streams import derive
 from lenet_lab.data.arrays import Split
 from lenet_lab.data.augment import NONE, Augmentation
-from lenet_lab.data.module import EVAL_IMAGES, Chunk
+from lenet_lab.data.module import Chunk, evaluation_images
 from lenet_lab.engines.execution import Execution
 from lenet_lab.optim import Averaging, LearningRate, WeightDecay, blend_
 from lenet_lab.optim.averaging import NONE as NO_AVERAGING
@@ -236,7 +236,7 @@ def evaluate(net: nn.Module, objective: Any, split: Split) -> Evaluation:
     training = net.training
     net.eval()
     try:
-        parts = [net(images.to(device, kind)).cpu() for images in split.images.split(EVAL_IMAGES)]
+        parts = [net(images.to(device, kind)).cpu() for images in split.images.split(evaluation_images(device))]
     finally:
         net.train(training)
     outputs, labels = torch.cat(parts), split.labels.cpu()
