@@ -1,5 +1,6 @@
 """The ledger holds every published number; the judge follows its rules."""
 
+import json
 import math
 import random
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from scipy import stats as scipy_stats
 
+from lenet_lab import claims
 from lenet_lab.claims import Evidence, Verdict, judge, load, names
 from lenet_lab.claims.estimates import number
 from lenet_lab.claims.evidence import converged
@@ -16,6 +18,7 @@ from lenet_lab.claims.ledger import Source
 from lenet_lab.claims.page import Chapter, document, table
 from lenet_lab.commands.claims import PAGES, digests, main
 from lenet_lab.records import LabError, RunRecord
+from lenet_lab.tracking import open_store, read_runs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # numbers in tables and sentences, that each source must at least have
@@ -325,6 +328,34 @@ def test_the_committed_page_is_what_its_exports_give(tmp_path, monkeypatch, caps
     page.write_text(page.read_text().replace(",reproduced,", ",not reproduced,", 1))
     assert main(["--check"]) == 1
     assert PAGES[2] in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_what_is_missing_is_run_once_and_the_page_stands_on_its_exports(tmp_path, monkeypatch, capfd):
+    """A timed arm alone, any other packed; what is written can be checked when the store is gone."""
+    fields = SMALL.model_dump(exclude_unset=True)
+    fields |= {"base": "data=digits data.train_size=100 epochs=1 tracking.artifacts=minimal", "statements": []}
+    fields["arms"] = {arm: fields["arms"][arm] for arm in ("one", "two")}
+    fields["columns"].pop("time")
+    fields["rows"] = [{key: value for key, value in row.items() if key != "time"} for row in fields["rows"]]
+    source = Source.model_validate(fields)
+    monkeypatch.setattr(claims, "load", lambda letter: source)
+    monkeypatch.setattr(claims, "names", lambda: ["X"])
+    monkeypatch.chdir(tmp_path)
+    assert main(["--run", "--seeds", "4"]) == 0
+    runs = read_runs(open_store(create=False))
+    engines = {(run.params["pool"], json.loads(run.tags["lenet.execution"])["engine"]) for run in runs}
+    assert len(runs) == 8
+    assert engines == {("avg", "replicas"), ("max", "single")}
+    capfd.readouterr()
+    assert main(["--run", "--seeds", "4"]) == 0
+    assert capfd.readouterr().out == "", "nothing is missing"
+    assert main(["--write"]) == 0
+    for file in tmp_path.glob("mlflow.db*"):
+        file.unlink()
+    assert main(["--check"]) == 0
+    shown = (tmp_path / "docs" / "replication" / PAGES[2]).read_text()
+    assert len(re.findall(r"^X\.(?:one|two)\.\w+,.*,4,", shown, re.MULTILINE)) == 4, shown
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,7 @@ BAD = [
     (["poool=avg"], ["poool=avg", "no such key", "did you mean pool?"]),
     (["data.valsize=9"], ["data.valsize=9", "no such key", "did you mean data.val_size?"]),
     (["model.ordr=conv-act-pool"], ["model.ordr=", "no such key", "did you mean model.order?"]),
+    (["augment=affine", "augment.rotate=7"], ["augment.rotate=7", "of another", "+augment.rotate=7"]),
     (["lr.vale=1"], ["lr.vale=1", "did you mean lr.value?"]),
     (["unheard.of=1"], ["unheard.of=1", "no such key; `python -m lenet_lab --cfg job`"]),
     # what Hydra's grammar does not take, and what it takes for a sweep

@@ -242,10 +242,11 @@ def _run(chosen: argparse.Namespace) -> int:
         seeds = _seeds(source, arm, chosen)
         command = source.command(arm, seeds)
         print(f"{source.letter}.{arm}, about {duration(seconds)}: {command}", flush=True)
-        words = [*source.words(arm), *(["sweep.workers=1"] if source.arms[arm].timed else [])]
+        how = "sweep.workers=1" if source.arms[arm].timed else "hydra/launcher=packed"  # no neighbours, or many
         where = [f"tracking.uri={chosen.store}"] if chosen.store else []
         done = subprocess.run(
-            [sys.executable, "-m", "lenet_lab", "-m", *words, *where, f"seed=range({seeds})"], check=False
+            [sys.executable, "-m", "lenet_lab", "-m", *source.words(arm), how, *where, f"seed=range({seeds})"],
+            check=False,
         )
         if done.returncode in (130, 143):
             return done.returncode

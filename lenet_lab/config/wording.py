@@ -29,7 +29,10 @@ def one_line(error: BaseException) -> str:
     if override is not None and re.search(JARGON, text):
         return f"{override}: cannot be read; allowed: {FORM}"
     if unknown := re.match(r"Could not override '([^']+)'\. To append to your config use \+(\S+)", text):
-        near = get_close_matches(unknown[1], known_keys(), 1, cutoff=0.75)
+        known = known_keys()
+        if unknown[1] in known:
+            return f"{unknown[2]}: not a key of the chosen option but of another; +{unknown[2]} adds it where it fits"
+        near = get_close_matches(unknown[1], known, 1, cutoff=0.75)
         meant = f"did you mean {near[0]}? " if near else ""
         return f"{unknown[2]}: no such key; {meant}`python -m lenet_lab --cfg job` shows those there are"
     if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'(?: 1\.| requires)", text):
