@@ -180,7 +180,8 @@ def _limited(model: Any, used: Split, whole: Split) -> str:
 def execution_of(config: Config) -> Execution:
     """The fastest way measured to do this configuration's arithmetic here."""
     trainer, over_batches = config.trainer, isinstance(config.norm, BatchNorm) and config.norm.place != "fc"
-    return choose(config.batch_size.value, trainer.world_size, device_of(trainer), threads(config), over_batches)
+    how = choose(config.batch_size.value, trainer.world_size, device_of(trainer), threads(config), over_batches)
+    return how if config.model.engine == "gradient" else replace(how, flush_denormals=False)
 
 
 def images_per_epoch(config: Config, train_size: int) -> int:

@@ -79,6 +79,7 @@ def test_subnormal_numbers_are_zero_on_every_thread_while_a_run_trains():
 def test_a_record_without_it_is_of_a_run_that_kept_subnormal_numbers():
     chosen = execution_of(config_of())
     assert chosen.flush_denormals
+    assert not execution_of(config_of("model=knn")).flush_denormals
     record = chosen.as_dict()
     assert recorded(record) == chosen
     del record["flush_denormals"]
