@@ -9,7 +9,7 @@ ONLY ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-faults calibration bench lint format docs constraints clean
+.PHONY: help setup demo test test-fast test-faults calibration bench bench-gpu lint format docs constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,6 +44,15 @@ calibration: $(STAMP) ## simulate studies whose truth is known, and write the fi
 bench: $(STAMP) ## measure training, start-up and stores, and write docs/performance.md (leave the machine alone)
 	$(BIN)/python -m lenet_lab bench epoch packed side replicas start stores profile --out docs/data/bench.json
 	$(BIN)/python docs/performance.py
+
+bench-gpu: $(STAMP) ## on a machine with a GPU: packs against its limits, mixed precision, DDP on one device, the speedrun
+	$(BIN)/python -m lenet_lab bench epoch replicas --out docs/data/bench-gpu.json
+	$(BIN)/python docs/performance.py
+	$(BIN)/python -m lenet_lab -m experiment=precision trainer.precision=32-true,bf16-mixed,16-mixed
+	$(BIN)/python -m lenet_lab report precision
+	$(BIN)/python -m lenet_lab trainer=ddp trainer.devices=1
+	$(BIN)/python -m lenet_lab -m experiment=speedrun
+	$(BIN)/python -m lenet_lab report speedrun
 
 lint: $(STAMP) ## formatting, lint and types
 	$(BIN)/ruff format --check .

@@ -10,6 +10,7 @@ from lenet_lab.bench import Row, markdown
 
 HERE = Path(__file__).resolve().parent
 PAGE, DATA, PICTURE = HERE / "performance.md", HERE / "data" / "bench.json", HERE / "images" / "profile.png"
+GPU_DATA = HERE / "data" / "bench-gpu.json"
 SECTIONS = (
     (
         "epoch",
@@ -85,9 +86,8 @@ make bench                                 # all of it, into docs/data/bench.jso
 ```"""
 
 
-def page(measured: dict[str, Any]) -> str:
+def page(measured: dict[str, Any], on_gpu: dict[str, Any] | None = None) -> str:
     """The page of these measurements."""
-    rows = [_row(fields) for fields in measured["rows"]]
     parts = [
         "# Performance",
         "<!-- written by docs/performance.py from docs/data/bench.json -->",
@@ -95,11 +95,21 @@ def page(measured: dict[str, Any]) -> str:
         "Contenders run in processes of their own and are asked in turn; a ratio is the median over rounds of two contenders' quotient within "
         "one round, n is the number of rounds. A goal is stated before the ratio that it was set for.",
     ]
+    parts += _sections(measured)
+    if on_gpu is None:
+        parts += ["## On a GPU", "Not measured yet: `make bench-gpu` does it, on a machine that has one."]
+    else:
+        parts += [f"## On a GPU\n\nMeasured on: {on_gpu['machine']}.", *_sections(on_gpu, "#")]
+    return "\n\n".join([*parts, LIMITS, GUIDANCE]) + "\n"
+
+
+def _sections(measured: dict[str, Any], deeper: str = "") -> list[str]:
+    rows, parts = [_row(fields) for fields in measured["rows"]], []
     for case, title, about in SECTIONS:
         chosen = [row for row in rows if row.case == case]
         if chosen:
-            parts += [f"## {title}", about, markdown(chosen)]
-    return "\n\n".join([*parts, LIMITS, GUIDANCE]) + "\n"
+            parts += [f"##{deeper} {title}", about, markdown(chosen)]
+    return parts
 
 
 def _row(fields: dict[str, Any]) -> Row:
@@ -148,5 +158,5 @@ def draw(measured: dict[str, Any], file: Path) -> None:
 
 if __name__ == "__main__":
     taken = json.loads(DATA.read_text())
-    PAGE.write_text(page(taken))
+    PAGE.write_text(page(taken, json.loads(GPU_DATA.read_text()) if GPU_DATA.exists() else None))
     draw(taken, PICTURE)
