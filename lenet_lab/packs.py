@@ -67,8 +67,15 @@ def _train(lives: Sequence[Life], watch: Watch | None) -> Stopped | None:
         if life.stop is not None:
             return _stop(lives, life.stop)
     living = [life for life in lives if life.goes_on]
-    if not living:
-        return None
+    for execution in dict.fromkeys(life.execution for life in living):  # more than one where some go on from before
+        stop = _train_alike([life for life in living if life.execution == execution], watch)
+        if stop is not None:
+            return _stop(lives, stop)
+    return None
+
+
+def _train_alike(living: Sequence[Life], watch: Watch | None) -> Stopped | None:
+    """From the first epoch to the test of lives that are trained in one way; what has stopped them, if anything has."""
     config, execution = living[0].ready.config, living[0].execution
     arrays, results = living[0].arrays, []
     try:
@@ -91,7 +98,7 @@ def _train(lives: Sequence[Life], watch: Watch | None) -> Stopped | None:
             FAST_DEV_BATCHES if config.trainer.fast_dev else None,
         )
     except Stopped as stop:
-        return _stop(lives, stop)
+        return stop
     except Exception as failure:
         for life in living:
             with life.part():
@@ -104,7 +111,7 @@ def _train(lives: Sequence[Life], watch: Watch | None) -> Stopped | None:
             net = build(life.ready.config)
             life.test(network(life.ready.config, arrays, net, result))
         if life.stop is not None:
-            return _stop(lives, life.stop)
+            return life.stop
     return None
 
 

@@ -330,6 +330,19 @@ def test_the_committed_page_is_what_its_exports_give(tmp_path, monkeypatch, caps
     assert PAGES[2] in capsys.readouterr().out
 
 
+def test_a_narrow_terminal_shows_the_claims_without_their_reasons(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    said = {}
+    for width in ("80", "140"):
+        monkeypatch.setenv("COLUMNS", width)
+        assert main(["A"]) == 0
+        said[width] = capsys.readouterr().out
+    assert "not run" in said["140"]
+    assert "not run" not in said["80"]
+    assert all(re.search(rf"{re.escape(claim)}\b", said["80"]) for claim in ("A.batch_8.test", "A.lr_0.003.train"))
+
+
 @pytest.mark.slow
 def test_what_is_missing_is_run_once_and_the_page_stands_on_its_exports(tmp_path, monkeypatch, capfd):
     """A timed arm alone, any other packed; what is written can be checked when the store is gone."""

@@ -147,7 +147,12 @@ BAD = [
     (["pool=avg", "max"], ["max: cannot be read", "without spaces"]),
     (["pool=avg,max"], ["pool=avg,max: several values are a sweep", "-m"]),
     (["seed=range(3)"], ["seed=range(3): several values are a sweep", "-m"]),
-    (["seed=range(0,a)"], ["seed=range(0,a)", "mismatch type"]),
+    (["seed=range(0,a)"], ["seed=range(0,a): range(0,a) cannot be worked out", "range(STOP)"]),
+    (["name=it's"], ["name=it's: cannot be read", "in quotes"]),
+    (["pool = avg"], ["pool = avg: cannot be read", "KEY=VALUE"]),
+    (["=5"], ["=5: nothing before the equals sign", "KEY=VALUE"]),
+    (["pool=null"], ["pool=null: no such option", "avg, conv, max"]),
+    (["loss={a:1}"], ["loss={a:1}", "loss.KEY=VALUE"]),
     (["pool.nme=avg"], ["pool.nme=avg", "no such key"]),
     (["+pool.size=3"], ["pool.size=3", "no such key", "name"]),
     (["+extra=1"], ["extra=1", "no such key", "seed"]),
@@ -284,6 +289,12 @@ def test_the_refusal_comes_from_the_check_itself():
         parse({**good, "lr": {"value": "0.1"}})
     with pytest.raises(LabError, match=r"^data.split_seed="):
         parse({**good, "data": {**good["data"], "split_seed": None}})
+
+
+@pytest.mark.parametrize("word", ["seed=range(0)", "seed=range(3,1)", "lr=range(1,0)"])
+def test_a_sweep_over_nothing_is_refused(word):
+    with pytest.raises(LabError, match=r"range\(.*: no value at all; allowed: ranges and lists of one or more"):
+        compose_multirun([quote(word)])
 
 
 def test_a_long_or_ugly_value_is_shown_short_and_on_one_line():

@@ -163,7 +163,7 @@ def test_mixing_what_should_be_alike_is_said(over, words):
 def test_runs_of_different_test_sets_are_refused_unless_asked_for(over):
     records, curves = study()
     records = changed(records, "max-gn-2", **over)
-    with pytest.raises(LabError, match="2 different test sets") as refusal:
+    with pytest.raises(LabError, match=r"2 different test sets: \w[\w ]+ \(\S+.*; \d+ runs\)") as refusal:
         build(records, curves)
     assert "\n" not in str(refusal.value)
     found = warnings(build(records, curves, Question(mixed=True)))

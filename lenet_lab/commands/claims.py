@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 EPILOG = """The evidence is the exports in --out (one a source) and the runs of the store. Exit status: 0; 1 where
 --check finds the page stale, or runs failed; 2 for a mistake in the command."""
+PACKED = "hydra/launcher=packed"
 ROOM_FOR_WHY = 120  # columns of a terminal; the page says why as well
 PAGES = ("replication.md", "replication.html", "verdicts.csv")
 
@@ -220,7 +221,10 @@ def _show(chapters: Sequence[Chapter]) -> None:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    """Run the arms that lack seeds, the cheapest first, each as the sweep that the page prints."""
+    """Run the arms that lack seeds, the cheapest first, each as the sweep that the page prints, packed where that fits.
+
+    What another launcher has begun of a run is begun anew.
+    """
     from lenet_lab.claims import load, names
     from lenet_lab.records import LabError
     from lenet_lab.sweeps.forecast import duration
@@ -240,9 +244,8 @@ def _run(chosen: argparse.Namespace) -> int:
             print(f"{source.letter}.{arm}: about {duration(seconds)}, and {duration(max(left, 0))} left: not run")
             continue
         seeds = _seeds(source, arm, chosen)
-        command = source.command(arm, seeds)
-        print(f"{source.letter}.{arm}, about {duration(seconds)}: {command}", flush=True)
-        how = "sweep.workers=1" if source.arms[arm].timed else "hydra/launcher=packed"  # no neighbours, or many
+        how, more = ("sweep.workers=1", "") if source.arms[arm].timed else (PACKED, f" {PACKED}")
+        print(f"{source.letter}.{arm}, about {duration(seconds)}: {source.command(arm, seeds)}{more}", flush=True)
         where = [f"tracking.uri={chosen.store}"] if chosen.store else []
         done = subprocess.run(
             [sys.executable, "-m", "lenet_lab", "-m", *source.words(arm), how, *where, f"seed=range({seeds})"],

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lenet_lab.config.numbers import quote, quote_params
+from lenet_lab.config.numbers import NO_VALUE, quote, quote_params
 from lenet_lab.config.paths import conf_dir, prepare
 from lenet_lab.config.schema import GROUPS
 from lenet_lab.records import LabError
@@ -93,6 +93,9 @@ def grid(config: DictConfig) -> list[list[str]] | None:
     assert isinstance(params, dict)
     texts = [f"{key!s}={value!s}" for key, value in params.items()] + list(config.hydra.overrides.task)
     parsed = OverridesParser.create().parse_overrides(texts)
+    empty = [one for one in parsed if one.is_discrete_sweep() and not list(one.sweep_string_iterator())]
+    if empty:
+        raise LabError(f"{empty[0].input_line}: {NO_VALUE}")
     return [cell for batch in BasicSweeper.split_arguments(parsed, None) for cell in batch]
 
 

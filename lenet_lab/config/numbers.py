@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from lenet_lab.config.paths import conf_dir
 from lenet_lab.records import LabError
 
+NO_VALUE = "no value at all; allowed: ranges and lists of one or more"
 # group -> the keys beside the number, as the schema has them where nothing is said
 NUMBER_GROUPS: dict[str, dict[str, Any]] = {
     "lr": {},
@@ -38,9 +40,15 @@ def quote(override: str) -> str:
     Anything else comes back unchanged, mistakes included: Hydra words those itself.
 
     Raises:
-        LabError: an `interval`, which no grid can visit.
+        LabError: an `interval`, which no grid can visit; no key; null or a boolean where a group's option is meant.
     """
-    if override.split("=", 1)[0].lstrip("+") not in NUMBER_GROUPS:
+    key, _, text = override.partition("=")
+    if not key.strip("+~ "):
+        raise LabError(f"{override}: nothing before the equals sign; allowed: KEY=VALUE")
+    if key.isidentifier() and text.lower() in ("null", "true", "false") and (conf_dir() / key).is_dir():
+        names = sorted(file.stem for file in (conf_dir() / key).glob("*.yaml"))
+        raise LabError(f"{override}: no such option; allowed: {', '.join(names)}")
+    if key.lstrip("+") not in NUMBER_GROUPS:
         return override
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import IntervalSweep
@@ -52,7 +60,6 @@ def quote(override: str) -> str:
         return override
     if parsed.is_delete():
         return override
-    key = override.split("=", 1)[0]
     value = parsed.value()
     if isinstance(value, IntervalSweep):
         raise LabError(f"{override}: a grid cannot visit an interval; list the values ({key}=0.001,0.01) or use range")
@@ -62,7 +69,10 @@ def quote(override: str) -> str:
         values = value
     else:
         values = [value]
-    return f"{key}={','.join(_option(item) for item in values)}"
+    options = [_option(item) for item in values]
+    if not options:
+        raise LabError(f"{override}: {NO_VALUE}")
+    return f"{key}={','.join(options)}"
 
 
 def quote_params(params: dict[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -94,16 +93,22 @@ class Execution:
 
 def _flush(on: bool) -> None:
     torch.set_flush_denormal(on)  # of this thread; those that OpenMP starts from it anew are the same
-    for pause in _pauses():
+    pause = _pause()
+    if (
+        pause is not None and torch.get_num_threads() > 1
+    ):  # alone there are none, or those of a process it was forked from
         pause(OMP_PAUSE_HARD)
 
 
+def _can_flush(threads: int) -> bool:
+    """Whether the processor can, and so many threads all would."""
+    return torch.set_flush_denormal(False) and (threads == 1 or _pause() is not None)
+
+
 @cache
-def _pauses() -> tuple[Any, ...]:
-    """What ends the threads of torch's OpenMP, so that the next parallel loop starts them anew."""
-    libraries = (Path(torch.__file__).parent / "lib").glob("lib*omp*.so*")
-    found = (getattr(ctypes.CDLL(str(library)), "omp_pause_resource_all", None) for library in libraries)
-    return tuple(pause for pause in found if pause is not None)
+def _pause() -> Any:
+    """What ends the threads of the OpenMP that torch has loaded, so that the next parallel loop starts them anew."""
+    return getattr(ctypes.CDLL(None), "omp_pause_resource_all", None)
 
 
 @cache
@@ -129,7 +134,7 @@ def choose(batch_size: int, world_size: int, device: torch.device, threads: int,
         return Execution(threads, "channels_last", True)
     small = batch_size // world_size < SMALL_BATCH
     layout: Literal["contiguous", "channels_last"] = "contiguous" if small or batch_norm else "channels_last"
-    return Execution(threads, layout, not small, stacked=small, flush_denormals=True)
+    return Execution(threads, layout, not small, stacked=small, flush_denormals=_can_flush(threads))
 
 
 def recorded(record: Mapping[str, Any]) -> Execution:

@@ -22,10 +22,13 @@ class SweepCallback(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Hydra's hook, before it writes anything of a single run."""
+        from lenet_lab.config.compose import cell_of
+        from lenet_lab.config.schema import parse
         from lenet_lab.config.secrets import refuse_secrets
 
         try:
             refuse_secrets(config)
+            parse(cell_of(config, config.hydra.runtime.choices, list(config.hydra.overrides.task)).resolved)
         except LabError as error:
             print(f"lenet_lab: {error}", file=sys.stderr)
             sys.exit(2)
