@@ -75,6 +75,8 @@ GUIDANCE = """## What follows for users
 - Images are evaluated 250 at a time on the CPU, where what lies between the layers stays in its cache: 0.6 to 0.9 of the time of 2,000 at a time.
 - `torch.compile` is not used: a compiled step took 0.83 to 1.13 times as long (batches of 8, 32 and 128, with and without batch norm, one thread,
   beside other work; medians of 7 alternating rounds), after up to 47 seconds of compilation: more than a run of a sweep takes in all.
+- How little training it takes to 99%: `experiment=speedrun`, [its report](studies/speedrun/report.md) and the header of
+  `conf/experiment/speedrun.yaml`.
 - `tracking.artifacts=minimal` keeps configuration, predictions and weights, for sweeps of hundreds of short runs.
 
 ## Measure your own
