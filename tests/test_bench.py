@@ -47,12 +47,28 @@ def test_the_limits_of_the_device_are_measured():
     assert 1e8 < memory(cpu, mebibytes=8) < 1e13
 
 
-def test_the_page_is_that_of_the_measurements():
+def performance():
+    """docs/performance.py, which is in no package."""
     spec = importlib.util.spec_from_file_location("performance", REPOSITORY / "docs" / "performance.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert module.page(json.loads(module.DATA.read_text())) == module.PAGE.read_text(), "python docs/performance.py"
+    return module
+
+
+def test_the_page_is_that_of_the_measurements():
+    module = performance()
+    assert module.rendered() == module.PAGE.read_text(), "python docs/performance.py"
     assert module.PICTURE.exists()
+
+
+def test_the_page_has_a_section_of_what_a_gpu_has_shown():
+    module = performance()
+    measured = json.loads(module.DATA.read_text())
+    page = module.page(measured, {**measured, "machine": "a machine with a GPU"})
+    _, own, on_gpu = page.split("\n## ", 1)[0], *page.split("\n## On a GPU\n")
+    assert "Measured on: a machine with a GPU." in on_gpu
+    assert own.count("\n## A training epoch\n") == on_gpu.count("\n### A training epoch\n") == 1
+    assert "make bench-gpu" not in on_gpu
 
 
 @pytest.mark.slow

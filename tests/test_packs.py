@@ -1,16 +1,19 @@
 """Runs trained together are tracked as runs: each its own metrics, artifacts, failure and end."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lenet_lab.cell import make_ready
 from lenet_lab.config.compose import compose_cell
+from lenet_lab.engines.pack import fit_pack
 from lenet_lab.packs import run_pack
 from lenet_lab.run import run
 from lenet_lab.sweeps.shapes import room, shape
 from lenet_lab.tracking import open_store, read_runs
+from lenet_lab.train import execution_of
 
 FEW = ("data=digits", "data.train_size=200", "epochs=2", "tracking.artifacts=minimal")
 
@@ -62,6 +65,32 @@ def test_a_run_alone_comes_to_the_same_accuracy(folder):
 def test_a_diverging_run_is_an_outcome_of_its_own():
     cells = [cell("optimizer=sgd", "activation=relu", f"lr={rate}") for rate in ("0.01", "1e30", "0.02")]
     assert [outcome.state for outcome in run_pack(cells)] == ["complete", "diverged", "complete"]
+
+
+def test_a_pack_goes_on_with_each_run_as_it_was_begun(monkeypatch):
+    """A run of before subnormal numbers counted as zero keeps them; a new one beside it does not."""
+    begun, new = cell("seed=0"), cell("seed=1")
+    with monkeypatch.context() as before:
+        before.setattr(
+            "lenet_lab.run.execution_of", lambda config: replace(execution_of(config), flush_denormals=False)
+        )
+        before.setattr("lenet_lab.packs.fit_pack", out_of_memory)
+        assert run_pack([begun])[0].state == "failed"
+    trained = []
+
+    def watched(replicas, *rest):
+        trained.append([(one.recipe.seed, one.recipe.execution.flush_denormals) for one in replicas])
+        return fit_pack(replicas, *rest)
+
+    monkeypatch.setattr("lenet_lab.packs.fit_pack", watched)
+    assert [outcome.state for outcome in run_pack([begun, new])] == ["complete", "complete"]
+    assert trained == [[(0, False)], [(1, True)]]
+    records = by_seed(open_store())
+    assert [json.loads(records[seed].tags["lenet.execution"])["flush_denormals"] for seed in (0, 1)] == [False, True]
+
+
+def out_of_memory(*_):
+    raise MemoryError("no more of it")
 
 
 def test_what_fits_together():

@@ -125,7 +125,11 @@ def _trainer(
         callbacks.append(Announce(watch))
     if folder is not None:
         callbacks.append(EpochCheckpoint(folder))
-    for name in ("lightning.pytorch", "pytorch_lightning"):  # devices and tips: the run says what concerns it
+    for name in (
+        "lightning.pytorch",
+        "pytorch_lightning",
+        "lightning_fabric",
+    ):  # devices and tips: the run says what concerns it
         logging.getLogger(name).setLevel(logging.WARNING)
     distributed = hardware.devices * hardware.nodes > 1
     return pl.Trainer(
@@ -175,4 +179,5 @@ class quiet(warnings.catch_warnings):  # noqa: N801
         warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
         warnings.filterwarnings("ignore", message=".*lower value for log_every_n_steps.*")
         warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero.*")  # no validation
+        warnings.filterwarnings("ignore", message=".*`self.log.*sync_dist=True.*")  # every process validates all images
         return entered

@@ -1,0 +1,91 @@
+"""What needs devices of another kind: half precision with a loss scaler, and several machines under torchrun."""
+
+import os
+import socket
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins import MixedPrecision
+
+from lenet_lab.cell import load
+from lenet_lab.config.compose import compose_cell
+from lenet_lab.config.schema import parse
+from lenet_lab.train import execution_of, train
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+engine = import_module("lenet_lab.engines.fit")  # the module, not the function of that name
+
+
+def trained(*words):
+    config = parse(compose_cell(["data=digits", "trainer.threads=1", "epochs=3", *words]).resolved)
+    return train(config, load(config.data), execution_of(config), None)[1]
+
+
+@pytest.fixture
+def half(monkeypatch):
+    """What trainer.precision=16-mixed does on a GPU, by torch's float16 and loss scaler for the CPU."""
+    trainer = pl.Trainer
+
+    def with_scaler(scaler):
+        def build(precision, plugins, **how):
+            return trainer(plugins=[*plugins, MixedPrecision("16-mixed", "cpu", scaler)], **how)
+
+        monkeypatch.setattr(engine.pl, "Trainer", build)
+        return scaler
+
+    return with_scaler
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "momentum"])
+def test_sixteen_bits_with_a_scaler_learn_as_thirty_two_do(half, optimizer):
+    words = [f"optimizer={optimizer}", "lr=0.001" if optimizer == "adam" else "lr=0.02", "norm=bn"]
+    whole = trained(*words).log_book[-1]
+    scaler = half(torch.amp.GradScaler("cpu"))
+    mixed = trained(*words).log_book[-1]
+    assert scaler.get_scale() == 2.0**16, "no step was skipped"
+    assert mixed["val/loss"] != whole["val/loss"]
+    assert mixed["val/loss"] == pytest.approx(whole["val/loss"], rel=0.02)
+    assert mixed["val/acc"] == pytest.approx(whole["val/acc"], abs=0.02)
+
+
+def test_an_update_whose_scaled_gradients_overflow_is_left_out(half):
+    scaler = half(torch.amp.GradScaler("cpu", init_scale=2.0**60))
+    left_out = trained("data.train_size=256", "epochs=2")
+    assert scaler.get_scale() == 2.0 ** (60 - 16), "each of 16 updates halves the scale"
+    first, last = left_out.log_book
+    assert first["val/loss"] == last["val/loss"], "the weights are those of the beginning"
+
+
+@pytest.mark.slow
+def test_two_machines_under_torchrun_train_one_run(tmp_path, lab):
+    """Two agents of torchrun, as two machines have them, with one folder; the same run on one machine has its key."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "HYDRA_", "LENET_LAB_"))}
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = str(one.getsockname()[1])
+    words = ["data=digits", "data.train_size=200", "epochs=2", "trainer.threads=1"]
+    nodes = ["trainer=nodes", "trainer.accelerator=cpu", "trainer.nodes=2", "trainer.devices=1"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    torchrun += ["--master-addr", "127.0.0.1", "--master-port", port]
+    agents = [
+        subprocess.Popen(
+            [*torchrun, "--node-rank", str(rank), "-m", "lenet_lab", *words, *nodes],
+            cwd=tmp_path,
+            env={**clean, "PYTHONPATH": str(REPOSITORY)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [agent.communicate(timeout=240)[0] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], "\n".join(said)
+    assert "complete; test accuracy" in said[0]
+    assert "test accuracy" not in said[1], "the second says nothing and writes nothing"
+    again = lab(*words, "trainer=ddp_cpu")
+    assert "complete already, nothing trained" in again.stdout, again.stdout + again.stderr
