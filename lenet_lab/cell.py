@@ -103,7 +103,10 @@ def load(data: Spec) -> Arrays:
 
 
 def run_name(cell: Cell, config: Config) -> str:
-    """The overrides that name a variant, in the order of the groups, the seed last; `baseline` where there are none."""
+    """The overrides that name a variant, in the order of the groups, the seed last.
+
+    Where there are none: the experiment that the cell is of, else `baseline`.
+    """
     pairs = dict(override.lstrip("+~").partition("=")[::2] for override in cell.overrides)
     kept = {
         k: _plain(v)
@@ -111,7 +114,8 @@ def run_name(cell: Cell, config: Config) -> str:
         if k.partition("@")[0] not in NOT_IN_NAME and k.partition(".")[0] not in NOT_IN_NAME
     }
     kept.pop("seed", None)
-    shown = " ".join(f"{key}={value}" for key, value in sorted(kept.items())) or "baseline"
+    alone = f"experiment={pairs['experiment']}" if pairs.get("experiment", "null") != "null" else "baseline"
+    shown = " ".join(f"{key}={value}" for key, value in sorted(kept.items())) or alone
     return f"{shown if len(shown) <= 180 else shown[:177] + '...'} seed={config.seed}"
 
 

@@ -123,6 +123,13 @@ def test_a_sweep_over_numbers_and_options_is_a_grid():
     assert len({c.arm for c in cells}) == 4
 
 
+def test_a_glob_stands_for_the_options_that_it_matches():
+    cells = compose_multirun([*SMALL, "norm=glob([lg]n)"])
+    assert [c.cell.choices["norm"] for c in cells] == ["gn", "ln"]
+    with pytest.raises(LabError, match=r"^lr=glob\(\*\): a glob matches options by their names; list the values"):
+        quote("lr=glob(*)")
+
+
 def test_an_unknown_option_of_a_number_group_answers_with_the_options():
     with pytest.raises(HydraException) as caught:
         compose_cell(["weight_decay=fast"])
@@ -379,6 +386,8 @@ def test_a_run_is_named_after_what_sets_it_apart():
     for word in ("data=digits", "pool=max", "lr="):
         assert word in ready.name
     assert "tracking" not in ready.name
+    assert make_ready(compose_cell(["experiment=demo"])).name == "experiment=demo seed=0"
+    assert make_ready(compose_cell(["experiment=demo", "pool=max"])).name == "pool=max seed=0"
 
 
 # every file under conf/

@@ -85,14 +85,17 @@ def grid(config: DictConfig) -> list[list[str]] | None:
         config: the composed multirun configuration, whose `hydra.sweeper.params` are already quoted.
     """
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.global_hydra import GlobalHydra
 
+    hydra = GlobalHydra.instance().hydra
     sweeper = config.hydra.sweeper
     if not str(sweeper._target_).endswith(".BasicSweeper"):
         return None
     params = OmegaConf.to_container(sweeper.params or OmegaConf.create({}), resolve=True)
     assert isinstance(params, dict)
     texts = [f"{key!s}={value!s}" for key, value in params.items()] + list(config.hydra.overrides.task)
-    parsed = OverridesParser.create().parse_overrides(texts)
+    options = None if hydra is None else hydra.config_loader  # those that a glob is asked for
+    parsed = OverridesParser.create(options).parse_overrides(texts)
     empty = [one for one in parsed if one.is_discrete_sweep() and not list(one.sweep_string_iterator())]
     if empty:
         raise LabError(f"{empty[0].input_line}: {NO_VALUE}")
