@@ -40,7 +40,7 @@ def quote(override: str) -> str:
     Anything else comes back unchanged, mistakes included: Hydra words those itself.
 
     Raises:
-        LabError: an `interval`, which no grid can visit; a glob; no key; null or a boolean where a group's option is meant.
+        LabError: an `interval`, which no grid can visit; a glob; no key; null or a boolean where an option is meant.
     """
     key, _, text = override.partition("=")
     if not key.strip("+~ "):
@@ -64,7 +64,9 @@ def quote(override: str) -> str:
     if isinstance(value, IntervalSweep):
         raise LabError(f"{override}: a grid cannot visit an interval; list the values ({key}=0.001,0.01) or use range")
     if isinstance(value, Glob):
-        raise LabError(f"{override}: a glob matches options by their names; list the values ({key}=0.001,0.01) or use range")
+        raise LabError(
+            f"{override}: a glob matches options by their names; list the values ({key}=0.001,0.01) or use range"
+        )
     if parsed.is_sweep_override() and parsed.is_discrete_sweep():
         values: Iterable[Any] = [_unquoted(text) for text in parsed.sweep_string_iterator()]
     elif isinstance(value, list):
