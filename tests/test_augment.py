@@ -1,6 +1,7 @@
 """Augmentation: torchvision on single images is the reference; draws depend on seed, epoch and position alone."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -272,10 +273,12 @@ def test_replicas_under_vmap_see_what_each_sees_alone():
         torch.testing.assert_close(together[r], EVERYTHING.apply(images[r], keys[r], where[r], UNIT), rtol=0, atol=1e-5)
 
 
-def feed(rank, world, epoch=0, how="shuffle", augment=EVERYTHING, batch_size=8):
+def feed(rank, world, epoch=0, how="shuffle", augment=EVERYTHING, batch_size=8, epochs=5):
     images = pictures(53)
     split = Split(images, torch.arange(53), torch.arange(53))
-    chunks = TrainingChunks(split, batch_size, 4, rank, world, None, torch.contiguous_format, augment, UNIT, how)
+    chunks = TrainingChunks(
+        split, batch_size, 4, rank, world, None, torch.contiguous_format, augment, UNIT, how, epochs
+    )
     chunks.per_chunk = 3
     chunks.set_epoch(epoch)
     return [batch for chunk in chunks for batch in chunk.batches]
@@ -295,6 +298,13 @@ def test_positions_are_those_of_the_epochs_order():
     seen = torch.cat([batch.images for batch in feed(0, 1, epoch=2)])
     rows = order(53, 4, 2)
     assert torch.equal(seen, EVERYTHING.apply(pictures(53)[rows], key(4, "augment", 2), torch.arange(53), UNIT))
+
+
+def test_the_last_epochs_see_the_images_as_they_are():
+    augment = replace(EVERYTHING, clean_epochs=2)
+    for epoch in range(5):
+        seen = torch.cat([batch.images for batch in feed(0, 1, epoch, augment=augment)])
+        assert torch.equal(seen, pictures(53)[order(53, 4, epoch)]) == (epoch >= 3)
 
 
 def test_a_fixed_order_is_one_shuffled_order_with_new_distortions():

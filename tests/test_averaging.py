@@ -82,6 +82,9 @@ def test_averaging_changes_what_is_tested_and_not_how_it_trains():
     assert [row["val/loss"] for row in plain.log_book] != [row["val/loss"] for row in averaged.log_book]
 
 
+CLEAN = "augment.clean_epochs=2"
+
+
 def test_a_run_without_what_came_later_keeps_the_key_that_it_had_before():
     plain = compose_cell()
     assert "averaging" in plain.resolved
@@ -89,6 +92,9 @@ def test_a_run_without_what_came_later_keeps_the_key_that_it_had_before():
     assert "noise" not in identity(plain.resolved)["data"]
     assert identity(compose_cell(["data.noise=0.1"]).resolved)["data"]["noise"] == 0.1
     assert identity(compose_cell(["averaging=ema"]).resolved)["averaging"]["decay"] == 0.998
-    # a digest that was tracked before
+    affine = [identity(compose_cell(["augment=affine", *words]).resolved)["augment"] for words in ((), (CLEAN,))]
+    assert [one.get("clean_epochs") for one in affine] == [None, 2]
+    # digests that were tracked before
+    assert make_ready(compose_cell(["data=digits", "augment=affine"])).key.startswith("9e8c8ddb0d751106")
     assert make_ready(compose_cell()).arm.startswith("b9459196ac04b4b5")
     assert not NoAveraging.on

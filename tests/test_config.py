@@ -194,6 +194,10 @@ BAD = [
     (["norm=gn", "norm.groups=5"], ["norm.groups=5", "6 and 16", "1, 2"]),
     (["early_stopping=3", "data.val_size=0"], ["early_stopping=3", "validation split", "early_stopping=none"]),
     (["trainer=ddp_cpu", "batch_size=33"], ["batch_size=33", "multiples of 2"]),
+    (
+        ["augment=affine", "augment.clean_epochs=5"],
+        ["augment.clean_epochs=5", "no epoch of 5 is left; allowed: 0 to 4"],
+    ),
     (["model.kernel=99"], ["model.kernel=99", "at most"]),
     (["norm=bn", "norm.place=fc", "batch_size=63"], ["batch_size=63", "batch of one image", "leave 1 of 64"]),
     (["head=rbf_fixed"], ["CrossEntropy reads logits", "distances", "loss=rbf_mse, loss=map", "head=linear"]),

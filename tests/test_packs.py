@@ -99,7 +99,7 @@ def test_what_fits_together():
         assert shape(of(words)) == base
     for words in ("pool=max", "batch_size=8", "epochs=3", "optimizer=sgd", "dropout=0.1", "weight_decay=l1"):
         assert shape(of(words)) not in (base, None)
-    for words in ("model=knn epochs=5", "optimizer=sdlm", "trainer=ddp_cpu"):
+    for words in ("model=knn epochs=5", "averaging=ema", "trainer=ddp_cpu"):
         assert shape(of(words)) is None
 
 

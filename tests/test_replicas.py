@@ -93,7 +93,7 @@ def same(one, other, tolerance=1e-9):
     "words",
     [
         # no Adam here: it blows the rounding of a zero gradient, that of a bias before batch norm, up to full steps
-        ("optimizer=momentum", "norm=bn", "dropout=0.3", "augment=affine"),
+        ("optimizer=momentum", "norm=bn", "dropout=0.3", "augment=affine", "augment.clean_epochs=1"),
         ("dropout=flatten", "weight_decay=0.001"),
         *(
             pytest.param(words, marks=pytest.mark.slow)
@@ -102,6 +102,8 @@ def same(one, other, tolerance=1e-9):
                 ("optimizer=nesterov", "weight_decay=l1", "norm=gn", "pool=max", "activation=relu"),
                 ("optimizer=adamw", "weight_decay=0.1", "schedule=cosine", "pool=conv", "dropout=conv", "order=fixed"),
                 ("optimizer=rmsprop", "norm=ln", "norm.place=all", "data.val_size=0"),
+                ("model=lenet5_1998", "optimizer.patterns=20", "weight_decay=0.001", "batch_size=32"),
+                ("model=lenet5_1998", "optimizer.curvature=hutchinson", "optimizer.patterns=20", "batch_size=32"),
                 ("optimizer=amsgrad", "norm=in", "init=he_normal", "loss.label_smoothing=0.1"),
             )
         ),

@@ -20,7 +20,7 @@ NOT_IN_KEY: dict[str, Literal[True] | tuple[str, ...]] = {
 
 # What came after runs had been tracked: at this value it is left out, so that those runs keep their names.
 LATER = {"averaging": {"_target_": "lenet_lab.optim.averaging.NoAveraging"}}
-LATER_KEYS: dict[str, dict[str, Any]] = {"data": {"noise": 0}}
+LATER_KEYS: dict[str, dict[str, Any]] = {"data": {"noise": 0}, "augment": {"clean_epochs": 0}}
 
 
 def identity(resolved: Mapping[str, Any]) -> dict[str, Any]:

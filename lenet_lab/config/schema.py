@@ -188,6 +188,9 @@ def _clashes(config: Config) -> None:
             stopping.value,
             "patience needs a validation split; allowed: early_stopping=none, or data.val_size above 0",
         )
+    clean = getattr(config.augment, "clean_epochs", 0)
+    if clean >= config.epochs > 0:
+        refuse("augment.clean_epochs", clean, f"no epoch of {config.epochs} is left; allowed: 0 to {config.epochs - 1}")
     if config.batch_size.value % world:
         refuse(
             "batch_size",

@@ -64,6 +64,7 @@ class TrainingChunks:
         augment: Augmentation,
         levels: Levels,
         how: Literal["shuffle", "fixed"],
+        epochs: int = 1,
     ) -> None:
         self.split, self.batch_size, self.seed, self.rank, self.world = split, batch_size, seed, rank, world
         full = -(-len(split.labels) // batch_size)
@@ -72,6 +73,7 @@ class TrainingChunks:
         self.epoch = 0
         self.sampler = self
         self.layout, self.augment, self.levels, self.how = layout, augment, levels, how
+        self.epochs = epochs
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning's word for the epoch about to start, counted from 0."""
@@ -101,7 +103,8 @@ class TrainingChunks:
             places = torch.cat([places[start:stop] for start, stop in shares])
         mine = rows[places].to(device)
         images, labels = self.split.images[mine], self.split.labels[mine]
-        images = self.augment.apply(images, draws, (places + first).to(device), self.levels)
+        augment = self.augment.during(self.epoch, self.epochs)
+        images = augment.apply(images, draws, (places + first).to(device), self.levels)
         images = images.contiguous(memory_format=self.layout)
         position = 0
         for (start, stop), (low, high) in zip(bounds, shares, strict=True):
@@ -148,10 +151,12 @@ class ArraysModule(pl.LightningDataModule):
         layout: torch.memory_format = torch.contiguous_format,
         augment: Augmentation = NONE,
         how: Literal["shuffle", "fixed"] = "shuffle",
+        epochs: int = 1,
     ) -> None:
+        """`epochs` is the planned length of the run."""
         super().__init__()
         self.arrays, self.batch_size, self.seed, self.limit = arrays, batch_size, seed, limit
-        self.layout, self.augment, self.how = layout, augment, how
+        self.layout, self.augment, self.how, self.epochs = layout, augment, how, epochs
 
     def setup(self, stage: str) -> None:
         """Move the splits to the device once: a batch is then a gather, not a transfer."""
@@ -175,6 +180,7 @@ class ArraysModule(pl.LightningDataModule):
             self.augment,
             self.arrays.levels,
             self.how,
+            self.epochs,
         )
 
     def val_dataloader(self) -> EvaluationBatches | list[EvaluationBatches]:

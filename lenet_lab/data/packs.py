@@ -37,9 +37,10 @@ class PackChunks:
         augment: Augmentation,
         levels: Levels,
         how: Literal["shuffle", "fixed"],
+        epochs: int = 1,
     ) -> None:
         self.split, self.batch_size, self.seeds, self.first_epoch = split, batch_size, list(seeds), first_epoch
-        self.augment, self.levels, self.how = augment, levels, how
+        self.augment, self.levels, self.how, self.epochs = augment, levels, how, epochs
         full = -(-len(split) // batch_size)
         self.steps = full if limit is None else min(full, limit)
         # fixed for the life of a pack, whoever leaves it: Lightning asks for the number of chunks once
@@ -69,10 +70,10 @@ class PackChunks:
         places = torch.arange(start, start + rows.shape[1], device=device)
         rows = rows.to(device)
         labels = self.split.labels[rows]
-        several = []
+        augment, several = self.augment.during(self.epoch, self.epochs), []
         for mine, seed in zip(rows, self.seeds, strict=True):
             draws = key(seed, "augment", self.epoch).to(device)
-            several.append(self.augment.apply(self.split.images[mine], draws, places, self.levels))
+            several.append(augment.apply(self.split.images[mine], draws, places, self.levels))
         cuts = zip(*(one.split(self.batch_size) for one in several), strict=True)
         for batch, truth in zip(cuts, labels.split(self.batch_size, dim=1), strict=True):
             yield torch.stack(batch), truth
@@ -107,8 +108,9 @@ class PackModule(ArraysModule):
         limit: int | None = None,
         augment: Augmentation = NONE,
         how: Literal["shuffle", "fixed"] = "shuffle",
+        epochs: int = 1,
     ) -> None:
-        super().__init__(arrays, batch_size, seeds[0], limit, augment=augment, how=how)
+        super().__init__(arrays, batch_size, seeds[0], limit, augment=augment, how=how, epochs=epochs)
         self.seeds, self.first_epoch = list(seeds), first_epoch
 
     def keep(self, seeds: Sequence[int]) -> None:
@@ -127,6 +129,7 @@ class PackModule(ArraysModule):
             self.augment,
             self.arrays.levels,
             self.how,
+            self.epochs,
         )
         return self._chunks
 

@@ -93,7 +93,14 @@ def fit(
             trainer.fit(
                 module,
                 datamodule=ArraysModule(
-                    arrays, batch_size, recipe.seed, limit, recipe.execution.layout, recipe.augment, recipe.order
+                    arrays,
+                    batch_size,
+                    recipe.seed,
+                    limit,
+                    recipe.execution.layout,
+                    recipe.augment,
+                    recipe.order,
+                    recipe.epochs,
                 ),
                 ckpt_path=start,
                 weights_only=True,

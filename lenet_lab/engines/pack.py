@@ -114,6 +114,6 @@ def _train(
         inference_mode=True,
     )
     seeds = [one.seed for one in module.recipes]
-    data = PackModule(arrays, batch_size, seeds, module.first_epoch, limit, recipe.augment, recipe.order)
+    data = PackModule(arrays, batch_size, seeds, module.first_epoch, limit, recipe.augment, recipe.order, recipe.epochs)
     with quiet(), recipe.execution.applied():
         trainer.fit(module, datamodule=data)

@@ -15,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from lenet_lab.blocks.streams import derive
 from lenet_lab.data.arrays import Split
 from lenet_lab.data.module import in_precision
 from lenet_lab.data.packs import PackChunk, eval_batches
@@ -97,6 +98,25 @@ class ReplicaNetworks(pl.LightningModule):
         """Start the epoch's clock and sums."""
         self.sums, self.seen = self._no_sums(), 0
         self._started: float | None = time.perf_counter()
+        self.prepared = self._prepare() if self.recipe.optimizer.prepares else [{} for _ in self.recipes]
+
+    def _prepare(self) -> list[Mapping[str, float]]:
+        """What the rule wants before an epoch, for each replica by itself; its figures."""
+        data: Any = self.trainer.datamodule.train  # type: ignore[attr-defined]
+        factor = self._factor(self.first_epoch * self.recipe.steps_per_epoch + self.update_count)
+        figures, states = [], []
+        for replica, recipe in enumerate(self.recipes):
+            net = self.stack.network(self.weights, self.stack.buffers, replica)
+            params, rule = list(net.parameters()), recipe.optimizer
+            own = rule.build(params, recipe.lr.value * factor, 0.0 if rule.decoupled else recipe.weight_decay.l2)
+            seed = derive(recipe.seed, "curvature", self.epoch)
+            figures.append(rule.before_epoch(own, net, recipe.objective, data.images, data.labels, seed))
+            states.append([own.state[value] for value in params])
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        for name in states[0][0]:
+            several = [torch.stack(values) for values in zip(*([s[name] for s in row] for row in states), strict=True)]
+            optimizer.state[self.moved][name] = self.stack.flat(several)
+        return figures
 
     def training_step(self, chunk: PackChunk, index: int) -> None:
         """One update of every replica for each batch of the chunk."""
@@ -162,7 +182,10 @@ class ReplicaNetworks(pl.LightningModule):
         """One reading of the device an epoch: figures, best weights, fates; who has ended leaves the stack."""
         self._stop_clock()
         means = (self.sums / self.seen).tolist()
-        figures = [{"train/loss": loss, "train/acc": acc} for loss, acc in zip(*means, strict=True)]
+        figures = [
+            {**prepared, "train/loss": loss, "train/acc": acc}
+            for prepared, loss, acc in zip(self.prepared, *means, strict=True)
+        ]
         if self.fates.validates:
             for row, loss, acc in zip(figures, *(self.val / self.val_seen).tolist(), strict=True):
                 row.update({"val/loss": loss, "val/acc": acc})

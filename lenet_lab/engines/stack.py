@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ class Stack:
         self.base = copy.deepcopy(nets[0]).to("meta")
         self.in_turn, self.last = in_turn, in_turn and layout == torch.channels_last
         self.shapes = {name: tuple(value.shape[1:]) for name, value in params.items()}
-        self.weights = torch.cat([self._inside(value.detach()).reshape(-1) for value in params.values()])
+        self.weights = self.flat(value.detach() for value in params.values())
         self.buffers = {name: value.detach().clone() for name, value in buffers.items()}
         self.size = len(nets)
 
@@ -29,6 +29,10 @@ class Stack:
     def numels(self) -> list[int]:
         """Values of each parameter in one network."""
         return [torch.Size(shape).numel() for shape in self.shapes.values()]
+
+    def flat(self, several: Iterable[Tensor]) -> Tensor:
+        """Parameters of all replicas (R, ...), in their order, as one flat tensor."""
+        return torch.cat([self._inside(value).reshape(-1) for value in several])
 
     def cut(self, flat: Tensor) -> dict[str, Tensor]:
         """A flat tensor as parameters (R, ...), without a copy."""
@@ -63,6 +67,14 @@ class Stack:
         persistent = self.base.state_dict().keys()
         tensors = {**self.cut(weights), **buffers}
         return {name: tensors[name][replica].detach().cpu().contiguous().clone() for name in persistent}
+
+    def network(self, weights: Tensor, buffers: Mapping[str, Tensor], replica: int) -> nn.Module:
+        """One of the networks, by itself, on the weights' device."""
+        net = copy.deepcopy(self.base).to_empty(device=weights.device).to(weights.dtype)
+        tensors = {**self.cut(weights), **buffers}
+        for name, value in (*net.named_parameters(), *net.named_buffers()):
+            value.data.copy_(tensors[name][replica])
+        return net
 
     def outputs(self, weights: Tensor, buffers: Mapping[str, Tensor], images: Tensor, shared: bool) -> Tensor:
         """Outputs (R, n, k) for images (R, n, C, H, W), or for (n, C, H, W) that all share."""

@@ -77,6 +77,9 @@ class Sdlm(OptimizerSpec):
     `negative`, which the Gauss-Newton diagonal of fixed codes never is, `abs` takes |h| and `floor` takes 0.
     """
 
+    scalable = True
+    prepares = True
+
     mu: Annotated[float, Gt(0)] = 0.02
     curvature: Literal["gauss_newton", "exact", "hutchinson"] = "gauss_newton"
     patterns: Annotated[int, Ge(1)] = 500

@@ -21,11 +21,13 @@ class OptimizerSpec(ABC):
     """An update rule with its parameters.
 
     `scalable`: a step is linear in the rate and knows each weight by itself alone, so that replicas trained as one
-    tensor may have a rate each. `decoupled`: `weight_decay` takes rate times decay off the weights.
+    tensor may have a rate each. `decoupled`: `weight_decay` takes rate times decay off the weights. `prepares`:
+    `before_epoch` sets the optimizer's state.
     """
 
     scalable: ClassVar[bool] = False
     decoupled: ClassVar[bool] = False
+    prepares: ClassVar[bool] = False
 
     @abstractmethod
     def build(

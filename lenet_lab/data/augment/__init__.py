@@ -40,6 +40,10 @@ class Augmentation(ABC):
             levels: of the normalisation in force.
         """
 
+    def during(self, epoch: int, epochs: int) -> Augmentation:
+        """What is in force in one epoch, counted from 0, of a run planned for so many."""
+        return self
+
 
 @dataclass(frozen=True)
 class NoAugmentation(Augmentation):

@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
 from lenet_lab.blocks.streams import uniform_rows
-from lenet_lab.data.augment import Augmentation, Levels
+from lenet_lab.data.augment import NONE, Augmentation, Levels
 from lenet_lab.data.augment.warp import inverse_affine, look, looks_at, smooth
 
 NUMBERS = 10  # draws of an image before those of its displacement field
@@ -67,6 +67,8 @@ class Distortion(Augmentation):
         brightness, contrast: factors in max(0, 1 - b) to 1 + b, in random order, as torchvision's ColorJitter: of
             grey in [0, 1], clipped to it. Its hue and saturation mean nothing on grey.
         interpolation: of the warp; torchvision's random rotations and affine maps take the nearest pixel by default.
+        clean_epochs: so many epochs at the end of the run see the images as they are, as those that are tested (Ge et
+            al., "YOLOX", 2021, arXiv 2107.08430, end theirs so).
     """
 
     rotate: Annotated[float, Ge(0), Le(180)] = 0.0
@@ -80,6 +82,11 @@ class Distortion(Augmentation):
     brightness: Annotated[float, Ge(0)] = 0.0
     contrast: Annotated[float, Ge(0)] = 0.0
     interpolation: Literal["bilinear", "nearest"] = "bilinear"
+    clean_epochs: Annotated[int, Ge(0)] = 0
+
+    def during(self, epoch: int, epochs: int) -> Augmentation:
+        """See `Augmentation.during`."""
+        return NONE if epoch >= epochs - self.clean_epochs else self
 
     def apply(self, images: Tensor, key: Tensor, positions: Tensor, levels: Levels) -> Tensor:
         """See `Augmentation.apply`."""
