@@ -105,7 +105,8 @@ def load(data: Spec) -> Arrays:
 def run_name(cell: Cell, config: Config) -> str:
     """The overrides that name a variant, in the order of the groups, the seed last.
 
-    Where there are none: the experiment that the cell is of, else `baseline`.
+    The experiment is among them where it is not the study's own file, but one that changes something of it, and where
+    there is nothing else; `baseline` where there is not even that.
     """
     pairs = dict(override.lstrip("+~").partition("=")[::2] for override in cell.overrides)
     kept = {
@@ -114,8 +115,10 @@ def run_name(cell: Cell, config: Config) -> str:
         if k.partition("@")[0] not in NOT_IN_NAME and k.partition(".")[0] not in NOT_IN_NAME
     }
     kept.pop("seed", None)
-    alone = f"experiment={pairs['experiment']}" if pairs.get("experiment", "null") != "null" else "baseline"
-    shown = " ".join(f"{key}={value}" for key, value in sorted(kept.items())) or alone
+    experiment = pairs.get("experiment", "null")
+    if experiment != "null" and (not kept or experiment != (cell.resolved.get("study") or {}).get("name")):
+        kept["experiment"] = experiment
+    shown = " ".join(f"{key}={value}" for key, value in sorted(kept.items())) or "baseline"
     return f"{shown if len(shown) <= 180 else shown[:177] + '...'} seed={config.seed}"
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+import yaml
 from conftest import REPOSITORY
 
-from lenet_lab.cell import make_ready, params
+from lenet_lab.cell import build, make_ready, params
 from lenet_lab.config.compose import cell_of, composer, grid, quote_sweeper_params
 from lenet_lab.config.schema import parse
 from lenet_lab.records import LabError
@@ -83,10 +83,10 @@ def test_a_tag_that_is_no_study_is_refused():
             loads(text)
 
 
-def arms_of(path: Path):
-    """The preset's grid (words of every cell) and one ready cell an arm."""
+def arms_of(*asked: str):
+    """The grid of a sweep (words of every cell) and one ready cell an arm."""
     with composer() as compose:
-        config = compose([f"experiment={path.stem}"], multirun=True)
+        config = compose(asked, multirun=True)
         quote_sweeper_params(config)
         cells = grid(config)
         assert cells is not None
@@ -105,9 +105,12 @@ def test_a_preset_is_a_sound_study(path):
     assert f"# Command:  python -m lenet_lab -m experiment={path.stem}" in header
     assert re.search(r"^# Run time: about \d+ minutes on 2 cores", header, re.MULTILINE)
     assert re.search(r"^# Expect:   \w", header, re.MULTILINE)
-    cells, ready = arms_of(path)
+    cells, ready = arms_of(f"experiment={path.stem}")
     assert f": {len(cells)} runs.\n" in header
     study = read_study(ready[0].cell.resolved["study"])
+    if extends(path):
+        assert f"then: python -m lenet_lab report {study.name}" in header
+        return
     assert study.name == path.stem
     arms = {one.arm: one for one in ready}
     assert len(arms) == len(ready), "two arms are one"
@@ -119,12 +122,40 @@ def test_a_preset_is_a_sound_study(path):
     assert len(cells) == len(seeds) * len(arms)
     if path.stem != "demo":
         assert f"then: python -m lenet_lab report {path.stem}" in header
-        assert len(seeds) >= least_seeds(0.95, len(compared)), "the family cannot reach the level"
+        assert len(seeds) >= least_seeds(0.95, max(1, len(compared))), "the family cannot reach the level"
     assert [*lint._idle(arms), *lint._confounded(arms)] == []
 
 
+def extends(path):
+    """Whether a preset is another one with something changed."""
+    first = yaml.safe_load(path.read_text())["defaults"][0]
+    return isinstance(first, str)
+
+
+@pytest.mark.slow
+def test_the_record_and_its_ablation_are_one_study_of_one_change_each():
+    cells, ready = arms_of("experiment=glob(record*)", "seed=range(10)")
+    study = read_study(ready[0].cell.resolved["study"])
+    assert {one.cell.resolved["study"]["name"] for one in ready} == {"record"}
+    texts = {one.arm: params(one) for one in ready}
+    assert len(cells) == 10 * len(texts) == 10 * sum(path.stem.startswith("record") for path in PRESETS)
+    whole = texts[ready[0].arm]
+    assert [pair[1] for pair in study.comparisons(texts)] == [ready[0].arm] * (len(texts) - 1)
+    for one in ready[1:]:
+        text = texts[one.arm]
+        changed = {key.partition(".")[0] for key in whole.keys() | text.keys() if whole.get(key) != text.get(key)}
+        assert len(changed) == 1, one.name
+    assert int(ready[0].config.epochs) <= 20
+    assert layer_total(ready[0]) <= 62_000
+    assert len(cells) // len(texts) >= least_seeds(0.95, len(texts) - 1)
+
+
+def layer_total(ready):
+    return sum(value.numel() for value in build(ready.config).parameters())
+
+
 def test_the_node_changes_no_run():
-    _, (one, *_) = arms_of(next(path for path in PRESETS if path.stem == "demo"))
+    _, (one, *_) = arms_of("experiment=demo")
     plain = {key: value for key, value in one.cell.resolved.items() if key != "study"}
     again = make_ready(type(one.cell)(one.cell.overrides, plain, one.cell.choices))
     assert (again.key, again.arm, again.name) == (one.key, one.arm, one.name)

@@ -84,10 +84,15 @@ def tracked(uri: str | None, word: str | None) -> Chosen:
         return made("All tracked runs", "all", lambda record: True)
     if is_filter(word):
         return _filtered(made, word)
+    several = [one for one in parents(store) if (study := _quiet(study_of, one)) and study.name == word]
     if word in presets():
         keys, study = asked_by(word)
-        return made(f"Study {word}", word, lambda record: record.key in keys, asked=keys, study=study)
-    several = [one for one in parents(store) if (study := _quiet(study_of, one)) and study.name == word]
+        there = {record.key for record in read_runs(store)}
+        for more in extending(word):
+            own, _ = asked_by(more)
+            keys |= own if own & there else frozenset()
+        if keys & there or not several:
+            return made(f"Study {word}", word, lambda record: record.key in keys, asked=keys, study=study)
     if several:
         keys = frozenset(cell["key"] for one in several for cell in cells_of(store, one))
         study = study_of(several[0])
@@ -151,6 +156,20 @@ def presets() -> list[str]:
     from lenet_lab.config.paths import conf_dir
 
     return sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
+
+
+def extending(name: str) -> list[str]:
+    """The experiment files that are this one with something changed: their defaults begin with its name."""
+    import yaml
+
+    from lenet_lab.config.paths import conf_dir
+
+    folder = conf_dir() / "experiment"
+    return [
+        one
+        for one in presets()
+        if (yaml.safe_load((folder / f"{one}.yaml").read_text())["defaults"] or [""])[0] == name
+    ]
 
 
 def asked_by(name: str) -> tuple[frozenset[str], Study | None]:

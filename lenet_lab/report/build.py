@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from statistics import fmean
 
@@ -23,8 +24,9 @@ from lenet_lab.report.facts import (
     Run,
     Spread,
 )  # fmt: skip
-from lenet_lab.report.labels import Settings, constant_params, labels, printable, settings, web_link
+from lenet_lab.report.labels import Settings, changes, constant_params, labels, printable, settings, web_link
 from lenet_lab.report.question import CurveReader, Question, Reader
+from lenet_lab.study import select
 
 _METRICS = (
     "test/acc", "test/errors", "test/loss", "train_eval/acc", "params/total", "params/macs", "epochs", "epochs/best",
@@ -64,6 +66,10 @@ def build(
     params = {arm: [row.params for row in several] for arm, several in members.items()}
     shown, common = settings(params)
     names = labels(shown, params)
+    if question.study is not None and not question.study.factors:  # no grid: arms that change something of one of them
+        with suppress(LabError):
+            whole = select(constant_params(params), question.study.baseline)
+            names = changes(names, shown, whole, printable(question.study.name, 40))
     arms = [_arm(arm, names[arm], shown[arm], several, question) for arm, several in members.items()]
     arms.sort(key=lambda arm: _rank(arm, question))
     by_label = {row.label: number for number, row in enumerate(arms, 1)}

@@ -84,6 +84,18 @@ def labels(shown: Mapping[str, Settings], runs: Mapping[str, Sequence[Params]]) 
     return texts
 
 
+def changes(texts: Mapping[str, str], shown: Mapping[str, Settings], base: str, name: str) -> dict[str, str]:
+    """The labels of arms that each change something of one of them, `base`: what they change; its own is `name`.
+
+    All keep their labels where that does not tell them apart.
+    """
+    own = set(shown[base])
+    short = {
+        arm: name if arm == base else _text(tuple(p for p in pairs if p not in own)) for arm, pairs in shown.items()
+    }
+    return short if all(short.values()) and not _alike(short) else dict(texts)
+
+
 def constant_params(runs: Mapping[str, Sequence[Params]]) -> dict[str, dict[str, str]]:
     """Each arm's parameters, without those that differ between the runs of any one arm."""
     seen: dict[str, dict[str, set[str]]] = {}
