@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lenet_lab.cell import build, load
 from lenet_lab.config.compose import compose_cell
 from lenet_lab.config.schema import parse
 from lenet_lab.engines import Execution, Hardware, Recipe, fit
 from lenet_lab.engines.pack import Replica, fit_pack
-from lenet_lab.engines.single import Diverged
+from lenet_lab.engines.replicas import ReplicaNetworks
+from lenet_lab.engines.single import Diverged, SingleNetwork
 
 HARDWARE = Hardware("cpu", precision="64-true")
 EXECUTION = Execution(1, "contiguous", False)
@@ -192,3 +194,45 @@ def test_buffers_of_the_base_are_not_shared():
     one, two = packed(config, arrays, several)
     assert not torch.equal(one.last["conv1_norm.running_mean"], two.last["conv1_norm.running_mean"])
     assert int(one.last["conv1_norm.num_batches_tracked"]) == 20
+
+
+class Readings(TorchDispatchMode):
+    """Counts what a GPU would have to be waited for: values read by the host, and shapes that depend on values."""
+
+    WAITS = tuple(
+        getattr(torch.ops.aten, name).default
+        for name in ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "is_nonzero")
+    )
+
+    def __init__(self):
+        super().__init__()
+        self.calls, self.found = 0, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.calls += 1
+        if func in self.WAITS:
+            self.found.append(func)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("engine", [ReplicaNetworks, SingleNetwork])
+def test_no_update_waits_for_the_device(engine, monkeypatch):
+    """With the updates that a GPU gets: fused, and all replicas as one."""
+    config, arrays = setting("optimizer=adam", "norm=bn", "dropout=0.3", "augment=affine", "epochs=1")
+    several = [recipe(config, arrays, seed, execution=Execution(1, "contiguous", True)) for seed in range(2)]
+    readings, step = Readings(), engine.training_step
+
+    def watched(self, *batch):
+        with readings:
+            step(self, *batch)
+
+    monkeypatch.setattr(engine, "training_step", watched)
+    if engine is ReplicaNetworks:
+        packed(config, arrays, several)
+    else:
+        alone(config, arrays, several[0])
+    assert readings.calls > 100
+    assert readings.found == []
+    with readings:
+        torch.ones(1).item()
+    assert len(readings.found) == 1, "a reading is seen"

@@ -134,3 +134,22 @@ def test_notes_for_mlflow_have_the_arms():
     assert len(own) == 18
     assert "98." in own["max-bn-0"]
     assert own["max-bn-0"].count("\n| ") == 3
+
+
+def test_a_study_is_its_file_and_those_that_extend_it():
+    assert choose.extending("pool_norm") == []
+    assert {"record_no_norm", "record_no_clean"} <= set(choose.extending("record"))
+
+
+@pytest.mark.slow
+def test_a_study_swept_from_several_files_is_reported_by_its_name(lab, tmp_path):
+    """Also where its cells were run on other data than the file asks for."""
+    few = ("data=digits", "data.train_size=200", "epochs=2", "tracking.artifacts=minimal")
+    swept = lab("-m", "experiment=record,record_no_augment,record_no_norm", "seed=0", *few)
+    assert swept.returncode == 0, swept.stderr
+    assert "experiment=record_no_norm seed=0" in swept.stdout
+    made = lab("report", "record")
+    assert "report on 3 runs" in made.stdout, made.stderr
+    text = (tmp_path / "reports" / "record" / "report.md").read_text()
+    for label in ("record", "norm=none", "augment=none"):
+        assert f"</a> {label} |" in text or f") {label} |" in text

@@ -158,6 +158,18 @@ def test_a_study_names_its_family():
     assert "1 cell that were asked for" in said(facts)
 
 
+def test_arms_that_change_one_thing_each_are_named_by_it():
+    """A study without factors is no grid; where its baseline selects no arm, labels stay as they are."""
+    records, curves = study(pools=("max",))
+    records += study(pools=("avg",), norms=("bn",))[0]
+    whole = Study("record", "pool=max norm=bn", ())
+    facts = build(records, curves, Question(study=whole))
+    assert {arm.label for arm in facts.arms} == {"record", "norm=none", "norm=gn", "pool=avg"}
+    assert facts.arms[facts.base - 1].label == "record"
+    other = build(records, curves, Question(study=dataclasses.replace(whole, baseline="pool=conv")))
+    assert {arm.label for arm in other.arms} >= {"pool=max norm=bn", "pool=avg norm=bn"}
+
+
 def test_a_table_is_laid_out_as_asked():
     facts = build(*study(), Question(rows=("norm",), columns=("pool",), defaults=DEFAULT))
     assert facts.pivot.row_values == (("none",), ("bn",), ("gn",))
