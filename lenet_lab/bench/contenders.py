@@ -49,7 +49,7 @@ def bare(work: Work) -> Epoch:
 
 
 def fastest(work: Work) -> Epoch:
-    """The same loop in the way that is fastest here: the memory format, convolutions and optimizer, all tried in turn."""
+    """The same loop in the way that is fastest here: memory format, convolutions and optimizer, all tried in turn."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     ways = [
         Execution(work.threads, layout, onednn, fused)
