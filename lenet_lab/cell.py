@@ -14,6 +14,7 @@ from torch import nn
 from lenet_lab import models
 from lenet_lab.config.compose import Cell, compose_cell
 from lenet_lab.config.keys import arm_key, run_key
+from lenet_lab.config.paths import extended
 from lenet_lab.config.schema import Config, Trainer, parse
 from lenet_lab.config.validate import refuse
 from lenet_lab.data import Arrays, Spec
@@ -105,8 +106,8 @@ def load(data: Spec) -> Arrays:
 def run_name(cell: Cell, config: Config) -> str:
     """The overrides that name a variant, in the order of the groups, the seed last.
 
-    The experiment is among them where it is not the study's own file, but one that changes something of it, and where
-    there is nothing else; `baseline` where there is not even that.
+    The experiment is among them where its file changes something of another, and where there is nothing else;
+    `baseline` where there is not even that.
     """
     pairs = dict(override.lstrip("+~").partition("=")[::2] for override in cell.overrides)
     kept = {
@@ -116,7 +117,7 @@ def run_name(cell: Cell, config: Config) -> str:
     }
     kept.pop("seed", None)
     experiment = pairs.get("experiment", "null")
-    if experiment != "null" and (not kept or experiment != (cell.resolved.get("study") or {}).get("name")):
+    if experiment != "null" and (not kept or extended(experiment)):
         kept["experiment"] = experiment
     shown = " ".join(f"{key}={value}" for key, value in sorted(kept.items())) or "baseline"
     return f"{shown if len(shown) <= 180 else shown[:177] + '...'} seed={config.seed}"

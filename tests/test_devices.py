@@ -22,7 +22,9 @@ engine = import_module("lenet_lab.engines.fit")  # the module, not the function 
 
 
 def trained(*words):
-    config = parse(compose_cell(["data=digits", "trainer.threads=1", "epochs=3", *words]).resolved)
+    config = parse(
+        compose_cell(["data=digits", "data.train_size=600", "trainer.threads=1", "epochs=3", *words]).resolved
+    )
     return train(config, load(config.data), execution_of(config), None)[1]
 
 
@@ -50,7 +52,7 @@ def test_sixteen_bits_with_a_scaler_learn_as_thirty_two_do(half, optimizer):
     assert scaler.get_scale() == 2.0**16, "no step was skipped"
     assert mixed["val/loss"] != whole["val/loss"]
     assert mixed["val/loss"] == pytest.approx(whole["val/loss"], rel=0.02)
-    assert mixed["val/acc"] == pytest.approx(whole["val/acc"], abs=0.02)
+    assert mixed["val/acc"] == pytest.approx(whole["val/acc"], abs=0.03)
 
 
 def test_an_update_whose_scaled_gradients_overflow_is_left_out(half):

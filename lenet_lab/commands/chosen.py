@@ -159,17 +159,10 @@ def presets() -> list[str]:
 
 
 def extending(name: str) -> list[str]:
-    """The experiment files that are this one with something changed: their defaults begin with its name."""
-    import yaml
+    """The experiment files that are this one with something changed."""
+    from lenet_lab.config.paths import extended
 
-    from lenet_lab.config.paths import conf_dir
-
-    folder = conf_dir() / "experiment"
-    return [
-        one
-        for one in presets()
-        if (yaml.safe_load((folder / f"{one}.yaml").read_text())["defaults"] or [""])[0] == name
-    ]
+    return [one for one in presets() if extended(one) == name]
 
 
 def asked_by(name: str) -> tuple[frozenset[str], Study | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -19,6 +20,16 @@ def conf_dir() -> Path:
         if (candidate / "config.yaml").is_file():
             return candidate
     raise FileNotFoundError(f"no configuration beside {PACKAGE}: reinstall lenet_lab")
+
+
+@cache
+def extended(experiment: str) -> str | None:
+    """The experiment file that this one is with something changed: its defaults begin with the name."""
+    import yaml
+
+    file = conf_dir() / "experiment" / f"{experiment}.yaml"
+    first = (yaml.safe_load(file.read_text()).get("defaults") or [None])[0] if file.is_file() else None
+    return first if isinstance(first, str) else None
 
 
 def prepare() -> None:
