@@ -105,7 +105,6 @@ def same(one, other, tolerance=1e-9):
                 ("optimizer=adamw", "weight_decay=0.1", "schedule=cosine", "pool=conv", "dropout=conv", "order=fixed"),
                 ("optimizer=rmsprop", "norm=ln", "norm.place=all", "data.val_size=0"),
                 ("model=lenet5_1998", "optimizer.patterns=20", "weight_decay=0.001", "batch_size=32"),
-                ("model=lenet5_1998", "optimizer.curvature=hutchinson", "optimizer.patterns=20", "batch_size=32"),
                 ("optimizer=amsgrad", "norm=in", "init=he_normal", "loss.label_smoothing=0.1"),
             )
         ),

@@ -57,7 +57,7 @@ def fastest(work: Work) -> Epoch:
         for onednn in ((True, False) if device.type == "cpu" else (True,))
         for fused in (False, True)
     ]
-    trial = replace(work, images=max(TRIAL_IMAGES, TRIAL_STEPS * work.batch))
+    trial = replace(work, images=min(work.images, max(TRIAL_IMAGES, TRIAL_STEPS * work.batch)))
     rounds = [[_loop(trial, way, device)()[1] for way in ways] for _ in range(TRIALS)]
     seconds = [median(several) for several in zip(*rounds, strict=True)]
     return _loop(work, ways[seconds.index(min(seconds))], device)
