@@ -43,6 +43,7 @@ def half(monkeypatch):
     return with_scaler
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adam", "momentum"])
 def test_sixteen_bits_with_a_scaler_learn_as_thirty_two_do(half, optimizer):
     words = [f"optimizer={optimizer}", "lr=0.001" if optimizer == "adam" else "lr=0.02", "norm=bn"]

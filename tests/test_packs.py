@@ -62,11 +62,13 @@ def test_a_run_alone_comes_to_the_same_accuracy(folder):
     assert other.figures["epochs"] == packed[1].metrics["epochs"] == 2
 
 
+@pytest.mark.slow
 def test_a_diverging_run_is_an_outcome_of_its_own():
     cells = [cell("optimizer=sgd", "activation=relu", f"lr={rate}") for rate in ("0.01", "1e30", "0.02")]
     assert [outcome.state for outcome in run_pack(cells)] == ["complete", "diverged", "complete"]
 
 
+@pytest.mark.slow
 def test_a_pack_goes_on_with_each_run_as_it_was_begun(monkeypatch):
     """A run of before subnormal numbers counted as zero keeps them; a new one beside it does not."""
     begun, new = cell("seed=0"), cell("seed=1")
