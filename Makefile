@@ -53,6 +53,8 @@ bench-gpu: $(STAMP) ## on a machine with a GPU: packs against its limits, mixed 
 	$(BIN)/python -m lenet_lab trainer=ddp trainer.devices=1
 	$(BIN)/python -m lenet_lab -m experiment=speedrun
 	$(BIN)/python -m lenet_lab report speedrun
+	$(BIN)/python -m lenet_lab -m experiment=speedrun_9934
+	$(BIN)/python -m lenet_lab report speedrun_9934
 
 lint: $(STAMP) ## formatting, lint and types
 	$(BIN)/ruff format --check .

@@ -65,7 +65,7 @@ def test_the_page_has_a_section_of_what_a_gpu_has_shown():
     module = performance()
     measured = json.loads(module.DATA.read_text())
     page = module.page(measured, {**measured, "machine": "a machine with a GPU"})
-    _, own, on_gpu = page.split("\n## ", 1)[0], *page.split("\n## On a GPU\n")
+    own, on_gpu = page.split("\n## On a GPU\n")
     assert "Measured on: a machine with a GPU." in on_gpu
     assert own.count("\n## A training epoch\n") == on_gpu.count("\n### A training epoch\n") == 1
     assert "make bench-gpu" not in on_gpu

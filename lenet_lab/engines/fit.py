@@ -132,11 +132,8 @@ def _trainer(
         callbacks.append(Announce(watch))
     if folder is not None:
         callbacks.append(EpochCheckpoint(folder))
-    for name in (
-        "lightning.pytorch",
-        "pytorch_lightning",
-        "lightning_fabric",
-    ):  # devices and tips: the run says what concerns it
+    # devices and tips: the run says what concerns it
+    for name in ("lightning.pytorch", "pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     distributed = hardware.devices * hardware.nodes > 1
     return pl.Trainer(
