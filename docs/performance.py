@@ -78,7 +78,7 @@ GUIDANCE = """## What follows for users
 - `torch.compile` is not used: a compiled step took 0.83 to 1.13 times as long (batches of 8, 32 and 128, with and without batch norm, one thread,
   beside other work; medians of 7 alternating rounds), after up to 47 seconds of compilation: more than a run of a sweep takes in all.
 - How little training it takes, ten seeds each, on 2 cores: to 99.0% two epochs, 8.6 s (99.10% on average, nine of ten seeds there;
-  `experiment=speedrun`, [report](studies/speedrun/report.md)); to 99.34%, the best number that was printed of this network, three epochs, 15.5 s
+  `experiment=speedrun`, [report](studies/speedrun/report.md)); to 99.34%, the best test accuracy that was printed of this network, three epochs, 15.5 s
   (99.38%, 99.33 to 99.43, seven of ten; four epochs, 21.3 s: 99.42%, nine of ten; `experiment=speedrun_9934`,
   [report](studies/speedrun_9934/report.md)). The headers of the files say how the recipes were found.
 - `tracking.artifacts=minimal` keeps configuration, predictions and weights, for sweeps of hundreds of short runs.
