@@ -19,8 +19,8 @@ SECTIONS = (
 loop that people write over tensors in memory, with torch's defaults; `fastest loop` is the same loop with the memory format, convolutions
 and optimizer that are fastest, found by trying all; `Lightning` is a LightningModule with torchvision's data set, transforms and a
 `DataLoader`, its bars, loggers and checkpoints off; `2 workers` with that many loader processes, kept between epochs. The goals: at
-least 1/1.05 of the fastest loop from batch 32 on, 1/1.15 at batch 8. Read the ratios with care: at batch 32 this measurement gave 1.19 and the one
-before it 0.91 (medians of 9 and 5 rounds).""",
+least 1/1.05 of the fastest loop from batch 32 on, 1/1.15 at batch 8. Read the ratios with care: that of one round differs by a
+fifth either way. At batch 32 fifteen more rounds of these two alone gave 1.00 (0.81 to 1.21).""",
     ),
     (
         "packed",

@@ -92,7 +92,7 @@ def test_joblib(tmp_path: Path) -> None:
     needed("hydra-joblib-launcher")
     sweep_and_go_on(
         tmp_path,
-        make_lab(tmp_path, fresh=True),
+        make_lab(tmp_path),
         ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
         "hydra.launcher.n_jobs=1",
     )
@@ -105,7 +105,7 @@ def test_ray(tmp_path: Path, cluster: str) -> None:
     launcher = ["hydra/launcher=ray", f"hydra.launcher.ray.init.address={cluster}"]
     sweep_and_go_on(
         folder,
-        make_lab(folder, fresh=True),
+        make_lab(folder),
         launcher,
         "+hydra.launcher.ray.remote.max_calls=4",
         "+hydra.launcher.ray.remote.num_cpus=2",
