@@ -2,12 +2,16 @@
 
 import json
 import math
+import os
 import random
 import re
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from processes import command_line
 from scipy import stats as scipy_stats
 
 from lenet_lab import claims
@@ -344,7 +348,7 @@ def test_a_narrow_terminal_shows_the_claims_without_their_reasons(tmp_path, monk
 
 
 @pytest.mark.slow
-def test_what_is_missing_is_run_once_and_the_page_stands_on_its_exports(tmp_path, monkeypatch, capfd):
+def test_what_is_missing_is_run_once_and_the_page_stands_on_its_exports(tmp_path, monkeypatch):
     """A timed arm alone, any other packed; what is written can be checked when the store is gone."""
     fields = SMALL.model_dump(exclude_unset=True)
     fields |= {"base": "data=digits data.train_size=100 epochs=1 tracking.artifacts=minimal", "statements": []}
@@ -355,14 +359,23 @@ def test_what_is_missing_is_run_once_and_the_page_stands_on_its_exports(tmp_path
     monkeypatch.setattr(claims, "load", lambda letter: source)
     monkeypatch.setattr(claims, "names", lambda: ["X"])
     monkeypatch.chdir(tmp_path)
-    assert main(["--run", "--seeds", "2"]) == 0
+    asked = []
+
+    def run(words, check):
+        asked.append(words)
+        assert words[:3] == [sys.executable, "-m", "lenet_lab"]
+        return command_line(
+            words[3:], tmp_path, os.environ, 240
+        )  # forked: the imports of each take longer than its runs
+
+    monkeypatch.setattr("lenet_lab.commands.claims.subprocess", SimpleNamespace(run=run))
+    assert main(["--run", "--seeds", "4"]) == 0
     runs = read_runs(open_store(create=False))
     engines = {(run.params["pool"], json.loads(run.tags["lenet.execution"])["engine"]) for run in runs}
-    assert len(runs) == 4
+    assert (len(asked), len(runs)) == (2, 8)
     assert engines == {("avg", "replicas"), ("max", "single")}
-    capfd.readouterr()
-    assert main(["--run", "--seeds", "2"]) == 0
-    assert capfd.readouterr().out == "", "nothing is missing"
+    assert main(["--run", "--seeds", "4"]) == 0
+    assert len(asked) == 2, "nothing is missing"
     assert main(["--write"]) == 0
     for file in tmp_path.glob("mlflow.db*"):
         file.unlink()

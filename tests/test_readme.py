@@ -108,7 +108,7 @@ def test_commands_run_as_written(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     if section == "On MNIST":
         request.getfixturevalue("mnist_root")
-    seen = False
+    seen = section != next(iter(sections()))
     for block in sections()[section]:
         if block.language == "python":
             commands = [[sys.executable, "-c", block.text]]
@@ -126,7 +126,7 @@ def test_commands_run_as_written(
                 assert plan(words[4:]) == 0, words
                 continue
             env, ours = environment(tmp_path), words[:3] == ["python", "-m", "lenet_lab"]
-            if ours and seen:  # the first of a section starts Python, the others are forked where its imports are done
+            if ours and seen:  # the README's first starts Python, the others are forked where its imports are done
                 done = command_line(words[3:], tmp_path, env, 600)
             else:
                 done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)
