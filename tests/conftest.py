@@ -20,11 +20,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / f"lenet_lab-matplotlib-{os.getuid()}"))
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: a good part of the tests' time is waiting, for other processes and the disk."""
-    return len(os.sched_getaffinity(0)) + 1
-
-
 def _missing(what: str, why: str) -> None:
     if what in REQUIRED:
         pytest.fail(f"LENET_LAB_REQUIRE names {what}, and {why}")
