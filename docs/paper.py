@@ -25,7 +25,7 @@ EXPORT, NOISE = HERE / "replication" / "F.zip", HERE / "data" / "noise.csv"
 PICTURE, NUMBERS = HERE / "images" / "paper.png", HERE / "data" / "paper.csv"
 PLAIN = {15_000: "images_15000", 30_000: "images_30000", 60_000: "paper"}
 DISTORTED = {15_000: "distorted_15000", 30_000: "distorted_30000", 60_000: "distorted"}
-# section III.B: test error in %, uncertain by about 0.1, without and with distortions; the passes after which it is stable
+# section III.B: test error in %, uncertain by about 0.1, as they are and distorted; the passes after which it is stable
 THEIRS, THEIR_DISTORTED, UNCERTAIN, STABLE = 0.95, 0.8, 0.1, (10, 12)
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "0.35"
 SERIES = {"plain": (PLAIN, BLUE, "as they are"), "distorted": (DISTORTED, ORANGE, "distorted")}

@@ -82,7 +82,7 @@ def make_lab(folder: Path, environment: Mapping[str, str] | None = None, fresh: 
         *words: str, timeout: float = 240, cwd: Path | None = None, **extra: str
     ) -> subprocess.CompletedProcess[str]:
         env, where = {**clean, **extra}, cwd or folder
-        if not fresh and "PYTHONPATH" not in extra:  # else modules of the test's own are to be imported first
+        if not fresh:
             from processes import command_line
 
             return command_line(words, where, env, timeout)

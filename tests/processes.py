@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -58,6 +60,82 @@ class Forked:
         return self._said
 
 
+_SERVER = """
+import contextlib, json, os, runpy, sys
+from importlib import import_module
+
+import lenet_lab.sweeps.preload
+import processes
+
+for line in sys.stdin:
+    order = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+        processes._prepare(order["where"], order["env"], order["out"], order["err"])
+        sys.argv, code = order["words"], 0
+        try:
+            if sys.argv[0] == "-m":
+                sys.argv = sys.argv[1:]
+                runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+            else:
+                runpy.run_path(sys.argv[0], run_name="__main__")
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            code = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+class Elsewhere:
+    """A context: `python ...` with the package that is found in `path`, and not this repository's, its imports once.
+
+    Every call is forked from a Python that has imported that package and what it needs.
+    """
+
+    def __init__(self, path: Path) -> None:
+        here = str(Path(__file__).parent)
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "HYDRA_", "LENET_LAB_", "PYTHON"))}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _SERVER],
+            cwd=path,
+            env={**clean, "PYTHONPATH": os.pathsep.join([str(path), here]), "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Elsewhere:
+        return self
+
+    def call(self, words: Sequence[str], where: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        """`python WORDS` (`-m MODULE ...` or `FILE ...`), waited for."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with tempfile.TemporaryDirectory(prefix="lenet_lab-test-") as folder:
+            out, err = f"{folder}/out", f"{folder}/err"
+            order = {"words": list(words), "where": str(where), "env": dict(env), "out": out, "err": err}
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
+            code = self._process.stdout.readline()
+            said = [Path(file).read_text() if Path(file).exists() else "" for file in (out, err)]
+        assert code, f"the server has died\n{said}"
+        return subprocess.CompletedProcess(list(words), int(code), *said)
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(60)
+        self._process.stdout.close()
+
+
 def command_line(
     words: Sequence[str], where: Path, env: Mapping[str, str], timeout: float
 ) -> subprocess.CompletedProcess[str]:
@@ -98,7 +176,8 @@ def _served(spawn: Callable[..., int]) -> Callable[..., int]:
     return start
 
 
-def _command(words: list[str], where: str, env: dict[str, str], out: str, err: str) -> None:
+def _prepare(where: str, env: Mapping[str, str], out: str, err: str) -> None:
+    """Make a fork what a new process would be: a session, folder, environment and output of its own."""
     from multiprocessing import forkserver, util
 
     os.setsid()
@@ -113,6 +192,13 @@ def _command(words: list[str], where: str, env: dict[str, str], out: str, err: s
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(file, number)
         os.close(file)
+    for path in filter(None, env.get("PYTHONPATH", "").split(os.pathsep)):
+        if (site := Path(path, "sitecustomize.py")).exists():  # which a new Python would run at its start
+            runpy.run_path(str(site))
+
+
+def _command(words: list[str], where: str, env: dict[str, str], out: str, err: str) -> None:
+    _prepare(where, env, out, err)
     sys.argv = ["lenet_lab", *words]
     from lenet_lab.cli import main
 

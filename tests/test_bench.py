@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import multiprocessing
 import sys
 
 import pytest
@@ -71,8 +72,16 @@ def test_the_page_has_a_section_of_what_a_gpu_has_shown():
     assert "make bench-gpu" not in on_gpu
 
 
+@pytest.fixture
+def forked(monkeypatch):
+    """Processes of a benchmark start Python anew; here they come from a server that has the imports done."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["lenet_lab.sweeps.preload", "processes"])
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: server)
+
+
 @pytest.mark.slow
-def test_teams_are_asked_in_turn():
+def test_teams_are_asked_in_turn(forked):
     with Teams({"one": ("bare", Work(8, 64, 1), 1), "two": ("bare", Work(8, 64, 1), 2)}) as teams:
         rates = teams.rounds(2)
         processes = [process for team in teams.teams.values() for process, _ in team.members]
@@ -82,7 +91,7 @@ def test_teams_are_asked_in_turn():
 
 
 @pytest.mark.slow
-def test_a_contender_that_fails_is_named():
+def test_a_contender_that_fails_is_named(forked):
     with pytest.raises(RuntimeError, match=r"^bare: "):
         Team("bare", Work(0, 64, 1)).epoch()
 

@@ -66,7 +66,7 @@ SMALL = ["data=digits", "data.train_size=120", "trainer=fast_dev", "trainer.acce
 
 
 @pytest.mark.slow
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(OVERRIDES)
 @example(["lr=nan"])
 @example(["batch_size=0"])

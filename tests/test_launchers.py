@@ -92,7 +92,7 @@ def test_joblib(tmp_path: Path) -> None:
     needed("hydra-joblib-launcher")
     sweep_and_go_on(
         tmp_path,
-        make_lab(tmp_path, fresh=True),  # joblib's processes of a forked process are waited for minutes at its end
+        make_lab(tmp_path, fresh=True),  # a forked process would wait minutes for joblib's at its end
         ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
         "hydra.launcher.n_jobs=1",
     )

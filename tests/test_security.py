@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import make_lab
 import torch
 from leftovers import Left, empty_store
 
@@ -205,14 +206,14 @@ def test_what_may_be_told_to_hydra(words, refused, monkeypatch):
 
 
 @pytest.mark.slow
-def test_secrets_of_the_environment_reach_no_file_of_a_sweep(tmp_path, lab):
+def test_secrets_of_the_environment_reach_no_file_of_a_sweep(tmp_path):
     """The store's address with its password in the environment, and a job that fails while it says the address."""
     evil = "    if config.seed == 1: raise RuntimeError('cannot reach ' + os.environ['MLFLOW_TRACKING_URI'])\n"
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(SITE + evil)
     with _server(tmp_path) as port:
         secrets = {"MY_API_KEY": "hunter2", "AWS_SECRET_ACCESS_KEY": "hunter2"}
-        swept = lab(
+        swept = make_lab(tmp_path, fresh=True)(
             *("-m", "data=digits", "epochs=1", "tracking.artifacts=minimal", "seed=0,1", "sweep.workers=1"),
             **secrets,
             MLFLOW_TRACKING_URI=f"http://me:hunter2@127.0.0.1:{port}",

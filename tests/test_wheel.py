@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
+from processes import Elsewhere
 
 NEEDED = (
     "lenet_lab/conf/config.yaml",
@@ -49,6 +50,15 @@ def test_wheel_is_whole(wheel: Path) -> None:
     assert names.issuperset(NEEDED)
 
 
+def lab(python: Elsewhere, folder: Path, site: Path, *words: str) -> str:
+    """The command line of the package that lies in `site`."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "HYDRA_", "LENET_LAB_", "PYTHON"))}
+    env = {**clean, "LENET_LAB_THREADS": "1", "PYTHONPATH": str(site)}
+    done = python.call(["-m", "lenet_lab", *words], folder, env)
+    assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_wheel_sweeps_from_another_folder(wheel: Path, tmp_path: Path) -> None:
@@ -56,12 +66,12 @@ def test_wheel_sweeps_from_another_folder(wheel: Path, tmp_path: Path) -> None:
     folder.mkdir()
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", "--no-index"]
     call([*pip, "--target", str(site), str(wheel)], folder)
-    where = call([sys.executable, "-c", "import lenet_lab; print(lenet_lab.__file__)"], folder, PYTHONPATH=str(site))
-    assert Path(where.strip()).is_relative_to(site)
-    lab = [sys.executable, "-m", "lenet_lab"]
-    swept = call([*lab, "-m", "data=digits", "epochs=1", "pool=avg,max"], folder, PYTHONPATH=str(site))
-    assert "2 trained" in swept
-    assert "report on 2 runs" in call([*lab, "report"], folder, PYTHONPATH=str(site))
+    (tmp_path / "where.py").write_text("import lenet_lab; print(lenet_lab.__file__)")
+    with Elsewhere(site) as python:
+        where = python.call([str(tmp_path / "where.py")], folder, {}).stdout
+        assert Path(where.strip()).is_relative_to(site)
+        assert "2 trained" in lab(python, folder, site, "-m", "data=digits", "epochs=1", "pool=avg,max")
+        assert "report on 2 runs" in lab(python, folder, site, "report")
     assert (folder / "reports" / "all" / "report.html").stat().st_size > 10_000
     assert (site / "bin" / "lenet-lab").exists()
     assert call([str(site / "bin" / "lenet-lab"), "--version"], folder, PYTHONPATH=str(site)).startswith("lenet_lab ")
