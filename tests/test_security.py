@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import make_lab
 import torch
 from leftovers import Left, empty_store
 
@@ -29,7 +28,7 @@ from lenet_lab.records import LabError
 from lenet_lab.sweeps.printing import texts
 from lenet_lab.tracking.parents import open_parent
 from lenet_lab.tracking.store import open_store, public
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, make_lab
 from tests.faults.jobs import SITE
 
 
