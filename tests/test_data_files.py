@@ -489,7 +489,8 @@ def _fetch_in_a_process(url, cache, barrier, results):
 
 @pytest.mark.slow
 def test_processes_that_start_together_download_once(cache, mirrors):
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lenet_lab.sweeps.preload", "processes"])
     barrier, results = context.Barrier(2), context.Queue()
     arguments = (mirrors[0].url, cache, barrier, results)
     processes = [context.Process(target=_fetch_in_a_process, args=arguments) for _ in range(2)]

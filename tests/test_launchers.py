@@ -68,7 +68,9 @@ def runs(folder: Path) -> list[RunRecord]:
     return read_runs(open_store(f"sqlite:///{folder / 'mlflow.db'}", create=False))
 
 
-def sweep_and_go_on(folder: Path, lab: Lab, launcher: Sequence[str], *again_with: str) -> None:
+def sweep_and_go_on(
+    folder: Path, lab: Lab, launcher: Sequence[str], *again_with: str, again_lab: Lab | None = None
+) -> None:
     """Four cells are trained; the same command again, with other settings of the launcher, trains none."""
     swept = lab("-m", *launcher, *CELLS, timeout=400)
     assert swept.returncode == 0, swept.stdout + swept.stderr
@@ -81,7 +83,7 @@ def sweep_and_go_on(folder: Path, lab: Lab, launcher: Sequence[str], *again_with
     described = open_store(f"sqlite:///{folder / 'mlflow.db'}", create=False).client.get_run(parent)
     assert described.info.status == "FINISHED"
     assert described.data.tags["mlflow.note.content"].count("complete") == 4
-    again = lab("-m", *launcher, *again_with, *CELLS, timeout=400)
+    again = (again_lab or lab)("-m", *launcher, *again_with, *CELLS, timeout=400)
     assert again.returncode == 0, again.stderr
     assert "4 done already, nothing trained" in again.stdout
     assert {(run.run_id, run.end_ms) for run in runs(folder)} == {(run.run_id, run.end_ms) for run in made}
@@ -95,6 +97,7 @@ def test_joblib(tmp_path: Path) -> None:
         make_lab(tmp_path, fresh=True),  # a forked process would wait minutes for joblib's at its end
         ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
         "hydra.launcher.n_jobs=1",
+        again_lab=make_lab(tmp_path),
     )
 
 
