@@ -334,6 +334,7 @@ def test_the_committed_page_is_what_its_exports_give(tmp_path, monkeypatch, caps
     assert PAGES[2] in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_narrow_terminal_shows_the_claims_without_their_reasons(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FORCE_COLOR", "1")

@@ -249,6 +249,7 @@ def test_gaussians_are_squared_slopes_of_the_loss_at_its_bottom():
 # Hutchinson
 
 
+@pytest.mark.slow
 def test_hutchinson_finds_the_exact_diagonal_with_the_error_it_states():
     net, (images, labels) = small(), patterns()
     objective, probes = Map(j=2.0), 300

@@ -56,6 +56,7 @@ def test_sixteen_bits_with_a_scaler_learn_as_thirty_two_do(half, optimizer):
     assert mixed["val/acc"] == pytest.approx(whole["val/acc"], abs=0.03)
 
 
+@pytest.mark.slow
 def test_an_update_whose_scaled_gradients_overflow_is_left_out(half):
     scaler = half(torch.amp.GradScaler("cpu", init_scale=2.0**60))
     left_out = trained("data.train_size=256", "epochs=2")

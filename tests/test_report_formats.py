@@ -89,6 +89,7 @@ class Page(HTMLParser):
         self.texts.append(data)
 
 
+@pytest.mark.slow
 def test_the_same_runs_give_the_same_bytes_in_any_order():
     records, curves = study()
     expected = render(build(records, curves, ASKED))
@@ -101,6 +102,7 @@ def test_the_same_runs_give_the_same_bytes_in_any_order():
     assert render(build(records, dict(reversed(curves.items())), ASKED)) == expected
 
 
+@pytest.mark.slow
 def test_a_changed_number_changes_every_table():
     records, curves = study()
     before = render(build(records, curves, ASKED))
@@ -274,6 +276,7 @@ def test_figures_are_whole_pictures_with_plain_labels(clean, pictures):
     assert all(arm.label in drawn for arm in clean.arms)
 
 
+@pytest.mark.slow
 def test_figures_are_the_same_whatever_the_user_has_set(clean, pictures):
     import matplotlib
 
@@ -282,6 +285,7 @@ def test_figures_are_the_same_whatever_the_user_has_set(clean, pictures):
         assert matplotlib.rcParams["font.size"] == 20
 
 
+@pytest.mark.slow
 def test_more_arms_than_a_picture_holds_are_said_to_be_left_out():
     records = [run(f"arm{i:02}", 0, {"pool": f"p{i:02}"}, accuracy=0.9 + i / 1000) for i in range(50)]
     curves = {row.run_id: {"val/acc": ((1, 0.5),)} for row in records}

@@ -81,6 +81,7 @@ def served(tmp_path):
     server.server_close()
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_the_page_sorts_and_stays_inert_in_a_browser(chromium, served, tmp_path_factory):
     folder, address, asked = served

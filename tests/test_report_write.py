@@ -94,6 +94,7 @@ def test_a_folder_with_other_files_is_refused_untouched(facts, tmp_path, name):
     assert [p.name for p in tmp_path.iterdir()] == ["report"]
 
 
+@pytest.mark.slow
 def test_a_file_that_joined_an_old_report_is_refused_too(facts, tmp_path):
     out = tmp_path / "report"
     write(facts, out)
