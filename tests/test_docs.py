@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -116,3 +117,28 @@ def test_committed_reports_are_what_their_exports_say(capsys: pytest.CaptureFixt
     for export in exports:
         words = [export.stem, "--from", str(export), "--out", str(export.with_suffix("")), "--check"]
         assert report(words) == 0, capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_papers_curves_are_drawn_from_its_export(tmp_path: Path) -> None:
+    """Every pass of the paper's network, and what is measured of the others; without the second file two panels."""
+    spec = importlib.util.spec_from_file_location("docs_paper", DOCS / "paper.py")
+    assert spec is not None
+    assert spec.loader is not None
+    paper = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = paper  # where dataclasses look their module up
+    spec.loader.exec_module(paper)
+    shown = paper.points(paper.evidence(), {0.1: [20.0, 30.0]})
+    passes = [point for point in shown if (point.panel, point.series) == ("passes", "plain")]
+    assert [point.x for point in passes] == list(range(1, 21))
+    (last,) = (point for point in shown if (point.panel, point.series, point.x) == ("images", "plain", 60_000))
+    assert passes[-1].mean == pytest.approx(last.mean), "the curve ends at the error that is judged"
+    assert 0.5 < last.mean < 1.5
+    (noisy,) = (point for point in shown if point.panel == "noise")
+    assert (noisy.n, noisy.mean) == (2, 25.0)
+    assert (noisy.low, noisy.high) == pytest.approx((25 - 63.531, 25 + 63.531), abs=1e-3), "t of one degree of freedom"
+    rows = paper.table(shown).splitlines()
+    assert len(rows) == len(shown) + 1
+    paper.draw(shown, tmp_path / "paper.png")
+    assert (tmp_path / "paper.png").stat().st_size > 20_000
+    assert not paper.read_noise(tmp_path / "none.csv")

@@ -1,7 +1,8 @@
 """What every job needs, imported once in the server that jobs are forked from.
 
-Imports alone: no tensor is made and no thread started, so that a fork is as clean as a new process. The list is what
-one whole run imports; a name that a later version of a library lacks is passed over, and costs the jobs its import.
+Imports, and what is said of the code imported: no tensor is made and no thread started, so that a fork is as clean as a
+new process. The list is what one whole run imports; a name that a later version of a library lacks is passed over, and
+costs the jobs its import.
 """
 
 import atexit
@@ -9,6 +10,8 @@ import gc
 import os
 from contextlib import suppress
 from importlib import import_module
+
+from lenet_lab import provenance
 
 NAMES = (
     "lenet_lab.run",
@@ -43,6 +46,8 @@ gc.disable()  # looking for rubbish among what stays takes a fifth of the time
 for name in NAMES:
     with suppress(ImportError):
         import_module(name)
+for fact in (provenance.code_digest, provenance.git, provenance.versions, provenance.environment):
+    fact()  # of the code that was imported just now, whatever is edited while the sweep runs
 gc.freeze()  # and would make every fork copy the pages that it looks at
 gc.enable()
 
