@@ -118,13 +118,13 @@ def ask_about_noise(uri: str | None) -> str:
     arms = {arm: source.aim(arm) for arm in source.arms}
     runs = Evidence.gather(digests("F"), arms, read_runs(store), {}).runs["paper"]
     lines = ["seed,noise,acc"]
-    for record in runs:
+    for record in (one for one in runs if one.state == "complete"):
         for share in INVERTED:
             with tempfile.TemporaryDirectory() as folder:
                 where = ["--store", uri] if uri else []
                 evaluate([record.run_id, f"data.noise={share}", "--out", folder, *where])
-                answers = np.load(Path(folder) / "predictions.npz")
-                lines.append(f"{record.seed},{share},{(answers['predicted'] == answers['label']).mean():.4f}")
+                with np.load(Path(folder) / "predictions.npz") as answers:
+                    lines.append(f"{record.seed},{share},{(answers['predicted'] == answers['label']).mean():.4f}")
     return "\n".join(lines) + "\n"
 
 
@@ -151,13 +151,14 @@ def draw(several: Sequence[Point], file: Path) -> None:
             marker="D",
             mfc="white",
             capsize=3,
-            label=f"theirs, images {word}",
+            label=f"theirs (60,000), images {word}",
         )
     images.set(title="Test error by training images", xlabel="training images", ylabel="test error, %")
     images.set(xticks=list(PLAIN), xticklabels=[f"{count:,}" for count in PLAIN], xlim=(8_000, 70_000))
     images.set_ylim(bottom=0)
     _bars(noise, [p for p in several if p.panel == "noise"], BLUE, "ours")
     noise.set(title="Test error by inverted pixels", xlabel="share of the pixels inverted, %", ylabel="test error, %")
+    noise.set_visible(any(one.panel == "noise" for one in several))
     for axes in (passes, images, noise):
         axes.spines[["top", "right"]].set_visible(False)
         if axes.get_legend_handles_labels()[0]:
@@ -166,18 +167,24 @@ def draw(several: Sequence[Point], file: Path) -> None:
     figure.savefig(file, dpi=110, metadata={"Software": None})
 
 
+def seeds(several: Sequence[Point]) -> str:
+    """How many seeds points rest on: one number, or from the fewest to the most."""
+    counts = sorted({one.n for one in several})
+    return f"n={counts[0]}" if len(counts) == 1 else f"n={counts[0]} to {counts[-1]}"
+
+
 def _line(axes: Any, several: Sequence[Point], colour: str, label: str) -> None:
     if several:
         x = [one.x for one in several]
         axes.fill_between(x, [one.low for one in several], [one.high for one in several], color=colour, alpha=0.2, lw=0)
-        axes.plot(x, [one.mean for one in several], color=colour, marker=".", label=f"{label} (n={several[0].n})")
+        axes.plot(x, [one.mean for one in several], color=colour, marker=".", label=f"{label} ({seeds(several)})")
 
 
 def _bars(axes: Any, several: Sequence[Point], colour: str, label: str) -> None:
     if several:
         x, mean = [100 * one.x if one.panel == "noise" else one.x for one in several], [one.mean for one in several]
         spread = [[one.mean - one.low for one in several], [one.high - one.mean for one in several]]
-        axes.errorbar(x, mean, spread, color=colour, marker="o", capsize=3, label=f"{label} (n={several[0].n})")
+        axes.errorbar(x, mean, spread, color=colour, marker="o", capsize=3, label=f"{label} ({seeds(several)})")
 
 
 if __name__ == "__main__":

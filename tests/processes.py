@@ -19,8 +19,8 @@ class Forked:
     """`python -m lenet_lab WORDS` in a clean process with this folder and environment, in a group of its own.
 
     It is forked from a server that has done the imports, which take longer than most of what is tested. Tests of
-    imports, of the terminal's Ctrl-C, of the README and of the wheel start Python themselves. Its methods are those of
-    `subprocess.Popen`.
+    imports, of the terminal's Ctrl-C and of the README's first command start Python themselves. Its methods are those
+    of `subprocess.Popen`.
     """
 
     def __init__(self, words: Sequence[str], where: Path, env: Mapping[str, str]) -> None:
@@ -61,8 +61,7 @@ class Forked:
 
 
 _SERVER = """
-import contextlib, json, os, runpy, sys
-from importlib import import_module
+import json, os, runpy, sys, traceback
 
 import lenet_lab.sweeps.preload
 import processes
@@ -71,6 +70,7 @@ for line in sys.stdin:
     order = json.loads(line)
     pid = os.fork()
     if pid == 0:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         processes._prepare(order["where"], order["env"], order["out"], order["err"])
         sys.argv, code = order["words"], 0
         try:
@@ -80,10 +80,10 @@ for line in sys.stdin:
             else:
                 runpy.run_path(sys.argv[0], run_name="__main__")
         except SystemExit as end:
+            if isinstance(end.code, str):
+                print(end.code, file=sys.stderr)
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
         except BaseException:
-            import traceback
-
             traceback.print_exc()
             code = 1
         sys.stdout.flush()
@@ -109,6 +109,7 @@ class Elsewhere:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
 
     def __enter__(self) -> Elsewhere:
@@ -132,8 +133,15 @@ class Elsewhere:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait(60)
-        self._process.stdout.close()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:  # a command of its hangs, or its test has been ended
+            for child in Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split():
+                os.killpg(int(child), signal.SIGKILL)
+            self._process.kill()
+            self._process.wait(30)
+        finally:
+            self._process.stdout.close()
 
 
 def command_line(
@@ -215,11 +223,3 @@ def start_and_finish(uri, number, barrier):
     tracked.begin({})
     tracked.metrics({"val/acc": number / 8}, step=1)
     assert tracked.finish("complete")
-
-
-def facts_known(queue):
-    """How many of the facts that a run states of its code its server has found out already."""
-    from lenet_lab import provenance
-
-    facts = (provenance.code_digest, provenance.git, provenance.versions, provenance.environment)
-    queue.put(sum(fact.cache_info().currsize for fact in facts))

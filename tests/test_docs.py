@@ -121,7 +121,7 @@ def test_committed_reports_are_what_their_exports_say(capsys: pytest.CaptureFixt
 
 @pytest.mark.slow
 def test_the_papers_curves_are_drawn_from_its_export(tmp_path: Path) -> None:
-    """Every pass of the paper's network, and what is measured of the others; without the second file two panels."""
+    """Every pass of the paper's network, and what is measured of the others."""
     spec = importlib.util.spec_from_file_location("docs_paper", DOCS / "paper.py")
     assert spec is not None
     assert spec.loader is not None

@@ -3,14 +3,17 @@
 import importlib
 import json
 import random
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.faults import __main__ as campaign
 from tests.faults.harness import FAULTS, Fault, Tally
 
-for name in ("damage", "jobs", "kills", "reports", "servers", "signals", "stores", "twins"):
+MODULES = ("damage", "jobs", "kills", "reports", "servers", "signals", "stores", "twins")
+for name in MODULES:
     importlib.import_module(f"tests.faults.{name}")
 
 
@@ -69,3 +72,9 @@ def test_the_command_lists_its_faults(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["faults", "--list"])
     assert not campaign.main()
     assert len(capsys.readouterr().out.splitlines()) == len(FAULTS)
+    folder = Path(campaign.__file__).parent
+    having = {path.stem for path in folder.glob("*.py") if re.search(r"^@fault\b", path.read_text(), re.MULTILINE)}
+    (imported,) = re.findall(r"from tests\.faults import ([\w, ]+)", Path(campaign.__file__).read_text())
+    assert set(imported.strip().split(", ")) == having == set(MODULES), (
+        "those of the command, of the files and of this test"
+    )

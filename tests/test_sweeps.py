@@ -1,6 +1,5 @@
 """Sweeps as a user runs them: once each, whatever happens in between."""
 
-import multiprocessing
 import os
 import re
 import signal
@@ -12,7 +11,7 @@ from contextlib import suppress
 import mlflow
 import pytest
 from conftest import REPOSITORY, make_lab
-from processes import Forked, facts_known
+from processes import Forked
 from sharing import shared
 
 from lenet_lab.cli import main
@@ -406,17 +405,6 @@ def test_a_job_that_fails_says_why_in_the_table_on_its_run_and_in_its_log(tmp_pa
     assert again.returncode == 0, again.stderr
     assert "2 cells, 1 done already, 1 to train" in again.stderr
     assert sorted(outcomes(tmp_path).values()) == ["complete", "complete"]
-
-
-def test_a_job_states_the_code_that_its_server_has_imported():
-    """Not the files as they are by then, when somebody has edited them while the sweep runs."""
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["lenet_lab.sweeps.preload", "processes"])
-    known = server.Queue()
-    job = server.Process(target=facts_known, args=(known,))
-    job.start()
-    assert known.get(timeout=120) == 4
-    job.join()
 
 
 def test_two_sweeps_at_once_train_each_cell_once(tmp_path):

@@ -8,12 +8,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
 from processes import Elsewhere
 
+from lenet_lab import provenance
 from lenet_lab.config.schema import BASES
 
 PAGE = (REPOSITORY / "docs" / "variants.md").read_text()
@@ -33,6 +35,13 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def python(copy: Path) -> Iterator[Elsewhere]:
+    """Python with the package of that copy."""
+    with Elsewhere(copy) as server:
+        yield server
+
+
 def call(python: Elsewhere, words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     """As somebody in that folder would."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "HYDRA_", "LENET_LAB_", "PYTHONPATH"))}
@@ -47,9 +56,8 @@ def call(python: Elsewhere, words: list[str], folder: Path) -> subprocess.Comple
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_page_to_the_letter(copy: Path) -> None:
-    with Elsewhere(copy) as python:
-        said = follow(python, copy)
+def test_the_page_to_the_letter(copy: Path, python: Elsewhere) -> None:
+    said = follow(python, copy)
     assert re.search(r"^1 passed", "".join(said), re.MULTILINE), "the tests have found the new file"
     assert (
         "| `sloped` | Leaky ReLU whose slope below zero is a factor |" in (copy / "docs/configuration.md").read_text()
@@ -79,6 +87,39 @@ def follow(python: Elsewhere, copy: Path) -> list[str]:
                 assert done.returncode == (2 if note == "refused" else 0), f"{line}\n{done.stdout}\n{done.stderr}"
                 said.append(done.stderr if note == "refused" else done.stdout)
     return said
+
+
+CODE = """
+import sys
+from importlib import import_module
+from lenet_lab import provenance
+from lenet_lab.sweeps.preload import _training
+edited = [name for name in sys.argv[1:] if hasattr(import_module(name), "EDITED")]
+print(provenance.code_digest(), len(list(_training())), *edited)
+"""
+
+
+@pytest.mark.slow
+def test_a_job_states_the_code_that_it_trains_with(copy: Path, python: Elsewhere) -> None:
+    """That which its sweep's server has imported: every module that decides a number is edited under its eyes."""
+    (copy / "code.py").write_text(CODE)
+    before = call(python, ["python", str(copy / "code.py")], copy).stdout.split()
+    edited = []
+    for part in provenance.TRAINING:
+        found = copy / "lenet_lab" / part
+        for path in sorted(found.rglob("*.py")) if found.is_dir() else [found]:
+            if path.name != "sloped.py":  # which the page's test has put there since
+                path.write_text(path.read_text() + "\nEDITED = True\n")
+                edited.append(
+                    path.relative_to(copy).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+                )
+    after = call(python, ["python", str(copy / "code.py"), *edited], copy).stdout.split()
+    assert len(edited) > 50
+    assert len(after) == 2, f"imported after they were edited: {after[2:]}"
+    assert after[0] == before[0]
+    asked = [sys.executable, "-c", "from lenet_lab import provenance; print(provenance.code_digest())"]
+    now = subprocess.run(asked, cwd=copy, env={"PYTHONPATH": str(copy)}, capture_output=True, text=True, check=True)
+    assert now.stdout.strip() != before[0], "a sweep that starts now states another code"
 
 
 def test_the_table_of_base_classes_is_that_of_the_schema() -> None:

@@ -1,13 +1,15 @@
 """What every job needs, imported once in the server that jobs are forked from.
 
-Imports, and what is said of the code imported: no tensor is made and no thread started, so that a fork is as clean as a
-new process. The list is what one whole run imports; a name that a later version of a library lacks is passed over, and
-costs the jobs its import.
+Imports, and what a run states of the code imported: no tensor is made and no thread started, so that a fork is as clean
+as a new process. The list is what one whole run imports; a name that a later version of a library lacks is passed over,
+and costs the jobs its import. The modules that decide a run's numbers are imported all, so that a job trains with those
+whose digest it states, whatever is edited while the sweep runs.
 """
 
 import atexit
 import gc
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
 
@@ -42,12 +44,28 @@ NAMES = (
     "networkx",
 )
 
+
+def _training() -> Iterator[str]:
+    """The modules whose digest a run states, every one of them."""
+    for part in provenance.TRAINING:
+        found = provenance.PACKAGE / part
+        for path in sorted(found.rglob("*.py")) if found.is_dir() else [found]:
+            name = path.relative_to(provenance.PACKAGE.parent).with_suffix("").as_posix().replace("/", ".")
+            yield name.removesuffix(".__init__")
+
+
 gc.disable()  # looking for rubbish among what stays takes a fifth of the time
-for name in NAMES:
+with suppress(Exception):  # what cannot be told here is asked again in the job, whose failure is said
+    provenance.code_digest()
+for name in (*NAMES, *_training()):
     with suppress(ImportError):
         import_module(name)
-for fact in (provenance.code_digest, provenance.git, provenance.versions, provenance.environment):
-    fact()  # of the code that was imported just now, whatever is edited while the sweep runs
+for fact in (provenance.git, provenance.versions, provenance.environment):
+    with suppress(Exception):
+        fact()
+with suppress(Exception):
+    if provenance.code_digest.__wrapped__() != provenance.code_digest():  # edited while it was imported
+        provenance.code_digest.cache_clear()
 gc.freeze()  # and would make every fork copy the pages that it looks at
 gc.enable()
 
