@@ -58,7 +58,7 @@ gc.disable()  # looking for rubbish among what stays takes a fifth of the time
 with suppress(Exception):  # what cannot be told here is asked again in the job, whose failure is said
     provenance.code_digest()
 for name in (*NAMES, *_training()):
-    with suppress(ImportError):
+    with suppress(Exception):  # a job that needs a module that is broken says so
         import_module(name)
 for fact in (provenance.git, provenance.versions, provenance.environment):
     with suppress(Exception):
