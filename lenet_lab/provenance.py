@@ -7,7 +7,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -28,14 +28,19 @@ LIBRARIES = (
 SECRET = re.compile(r"(pass(word|wd)?|secret|token|api[-_]?key|access[-_]?key|credential|auth)", re.IGNORECASE)
 
 
+def training_files() -> Iterator[Path]:
+    """The modules that decide a run's numbers."""
+    for part in TRAINING:
+        root = PACKAGE / part
+        yield from sorted(root.rglob("*.py")) if root.is_dir() else [root]
+
+
 @cache
 def code_digest() -> str:
     """SHA-256 (hex) of the modules that decide a run's numbers, by name and content."""
     digest = hashlib.sha256()
-    for part in TRAINING:
-        root = PACKAGE / part
-        for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
-            digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in training_files():
+        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 

@@ -365,9 +365,7 @@ def test_what_is_missing_is_run_once_and_the_page_stands_on_its_exports(tmp_path
     def run(words, check):
         asked.append(words)
         assert words[:3] == [sys.executable, "-m", "lenet_lab"]
-        return command_line(
-            words[3:], tmp_path, os.environ, 240
-        )  # forked: the imports of each take longer than its runs
+        return command_line(words[3:], tmp_path, os.environ, 240)  # the imports of a new Python take longer
 
     monkeypatch.setattr("lenet_lab.commands.claims.subprocess", SimpleNamespace(run=run))
     assert main(["--run", "--seeds", "4"]) == 0

@@ -9,9 +9,9 @@ whose digest it states, whatever is edited while the sweep runs.
 import atexit
 import gc
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 
 from lenet_lab import provenance
 
@@ -45,19 +45,16 @@ NAMES = (
 )
 
 
-def _training() -> Iterator[str]:
-    """The modules whose digest a run states, every one of them."""
-    for part in provenance.TRAINING:
-        found = provenance.PACKAGE / part
-        for path in sorted(found.rglob("*.py")) if found.is_dir() else [found]:
-            name = path.relative_to(provenance.PACKAGE.parent).with_suffix("").as_posix().replace("/", ".")
-            yield name.removesuffix(".__init__")
+def _name(path: Path) -> str:
+    """A module's name by its file."""
+    name = path.relative_to(provenance.PACKAGE.parent).with_suffix("").as_posix().replace("/", ".")
+    return name.removesuffix(".__init__")
 
 
 gc.disable()  # looking for rubbish among what stays takes a fifth of the time
 with suppress(Exception):  # what cannot be told here is asked again in the job, whose failure is said
     provenance.code_digest()
-for name in (*NAMES, *_training()):
+for name in (*NAMES, *map(_name, provenance.training_files())):
     with suppress(Exception):  # a job that needs a module that is broken says so
         import_module(name)
 for fact in (provenance.git, provenance.versions, provenance.environment):
