@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from lenet_lab import blocks
-from lenet_lab.blocks import streams
+from lenet_lab.blocks import maximum, streams
 from lenet_lab.blocks.activation import ACTIVATIONS, Activation
 from lenet_lab.blocks.dropout import Dropout, DropoutRate, dropout_keys, set_dropout_keys
 from lenet_lab.blocks.init import SCHEMES, Init
@@ -29,6 +29,54 @@ def test_pools_equal_their_definition():
     windows = x[:, :, :8].reshape(3, 6, 4, 2, 4, 2)
     torch.testing.assert_close(Pool("avg").build(6)(x), windows.mean(dim=(3, 5)))
     torch.testing.assert_close(Pool("max").build(6)(x), windows.amax(dim=(3, 5)))
+
+
+@pytest.mark.parametrize("shape", [(64, 6, 26, 26), (128, 16, 9, 10), (70, 16, 8, 11)])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_maximum_of_windows_is_that_of_torchs_kernel(shape, kind):
+    """Many equals among the values: the gradient goes to the first of them, as there."""
+    layer = Pool("max").build(shape[1])
+    for values in (draw(*shape), draw(*shape).mul(2).round(), torch.zeros(shape)):
+        ours, theirs = (values.to(kind).requires_grad_() for _ in range(2))
+        assert ours.numel() >= maximum.LEAST, "large enough for the fast way"
+        out, expected = layer(ours), functional.max_pool2d(theirs, 2)
+        assert type(out.grad_fn).__name__ == "_LargestBackward"
+        slope = draw(*expected.shape, seed=1).to(kind)
+        out.backward(slope)
+        expected.backward(slope)
+        assert torch.equal(out, expected)
+        assert torch.equal(ours.grad, theirs.grad)
+        with torch.no_grad():
+            assert torch.equal(layer(ours), expected)
+
+
+def test_the_maximum_hides_no_nan_and_no_infinity():
+    for place in range(4):
+        for value in (math.nan, math.inf, -math.inf):
+            x = draw(32, 16, 10, 10)
+            x[5, 3, place // 2, place % 2] = value
+            for one in (x, x.clone().requires_grad_()):
+                assert torch.equal(Pool("max").build(16)(one).nan_to_num(7), functional.max_pool2d(x, 2).nan_to_num(7))
+
+
+def test_the_maximum_bends_and_stacks_as_torchs_own(monkeypatch):
+    """Derivatives of derivatives, and vmap over both: what curvatures and packs ask of it."""
+    monkeypatch.setattr(maximum, "LEAST", 0)
+    layer, x = Pool("max").build(2), draw(3, 2, 2, 6, 6).double()
+
+    def bend(pool):
+        def energy(values):
+            return (pool(values) ** 3).sum()
+
+        return lambda values: torch.func.grad(lambda v: (torch.func.grad(energy)(v) ** 2).sum())(values)
+
+    for found, expected in (
+        (bend(layer)(x[0]), bend(lambda v: functional.max_pool2d(v, 2))(x[0])),
+        (torch.vmap(bend(layer))(x), torch.vmap(bend(lambda v: functional.max_pool2d(v, 2)))(x)),
+    ):
+        assert expected.abs().sum() > 0
+        torch.testing.assert_close(found, expected)
+    assert torch.autograd.gradcheck(layer, x[0].clone().requires_grad_())
 
 
 @pytest.mark.parametrize("kernel", [2, 3, 4, 5])

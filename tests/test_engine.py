@@ -18,7 +18,7 @@ from lenet_lab.data.arrays import Arrays, Split
 from lenet_lab.data.batches import order
 from lenet_lab.engines import Diverged, evaluate
 from lenet_lab.engines.checkpoints import VerifiedCheckpointIO, newest_valid, verified
-from lenet_lab.engines.execution import Execution, recorded
+from lenet_lab.engines.execution import NVML_CHECK, Execution, recorded
 from lenet_lab.train import execution_of, train
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -80,6 +80,23 @@ def test_subnormal_numbers_are_zero_on_every_thread_while_a_run_trains():
     torch.set_num_threads(before)
 
 
+def test_an_update_does_not_search_the_disk_for_gpus(monkeypatch):
+    """Lightning's variable makes torch's Adam do so before every update; it is back when the training is over."""
+    monkeypatch.setenv(NVML_CHECK, "1")
+    searched = []
+    monkeypatch.setattr(torch.cuda, "_device_count_nvml", lambda: searched.append(1) or 0)
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.Adam([weight])
+    weight.grad = torch.ones(3)
+    optimizer.step()
+    assert searched, "what this is about"
+    with Execution(1, "contiguous", True).applied():
+        searched.clear()
+        optimizer.step()
+        assert not searched
+    assert os.environ[NVML_CHECK] == "1"
+
+
 def test_a_record_without_it_is_of_a_run_that_kept_subnormal_numbers():
     chosen = execution_of(config_of())
     assert chosen.flush_denormals
@@ -128,21 +145,25 @@ def test_training_leaves_the_global_generator_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
-LONG = ("epochs=8", "dropout=0.4", "schedule=one_cycle", "lr=0.08", "norm=bn", "early_stopping=2", "seed=1")
+LONG = ("epochs=8", "dropout=0.4", "schedule=one_cycle", "lr=0.08", "norm=bn", "early_stopping=2")
 
 
 @pytest.fixture(scope="module")
-def uninterrupted():
-    trained = fit(config_of(*LONG))
-    epochs = len(trained.log_book)
-    assert 4 < epochs == trained.best_epoch + 2 < 8, "this configuration must stop early, else it tests less"
-    return trained
+def stopped_early():
+    """A configuration that stops early after more than four epochs; of which seed, the processor's last bits decide."""
+    for seed in range(1, 40):
+        words = (*LONG, f"seed={seed}")
+        trained = fit(config_of(*words))
+        if 4 < len(trained.log_book) == trained.best_epoch + 2 < 8:
+            return words, trained
+    raise AssertionError("none of 39 seeds stops early")
 
 
 @pytest.mark.parametrize("after", [1, 2, 3, 4])
-def test_a_resumed_run_equals_an_uninterrupted_one(after, uninterrupted, tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(after, stopped_early, tmp_path):
     """Dropout, a schedule by update, batch norm, early stopping and the best weights: all of it travels."""
-    config = config_of(*LONG)
+    words, uninterrupted = stopped_early
+    config = config_of(*words)
     with pytest.raises(Killed):
         fit(config, tmp_path, sink=killer(after))
     resumed = fit(config, tmp_path)
@@ -153,9 +174,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(after, uninterrupted, tmp_pat
     assert same(resumed.best, uninterrupted.best)
 
 
-def test_a_finished_checkpoint_is_not_trained_again(uninterrupted, tmp_path):
+def test_a_finished_checkpoint_is_not_trained_again(stopped_early, tmp_path):
     """Stopped early or at the last epoch: there is nothing left to do."""
-    for words in (LONG, ("epochs=2",), ("epochs=2", "data.val_size=0")):
+    for words in (stopped_early[0], ("epochs=2",), ("epochs=2", "data.val_size=0")):
         folder, config, seen = tmp_path / str(len(words)), config_of(*words), []
         first = fit(config, folder)
         again = fit(config, folder, sink=lambda values, step, seen=seen: seen.append(step))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lenet_lab.blocks.init import Drawn, Fans, Generators, Initialization
+from lenet_lab.blocks.maximum import MaxPool2x2
 from lenet_lab.blocks.rows import row
 
 
@@ -27,7 +28,7 @@ class Pooling(ABC):
 # Fixed pools: 2x2 windows side by side; a last odd row or column is dropped.
 POOLS: dict[str, Callable[[], nn.Module]] = {
     "avg": lambda: nn.AvgPool2d(2),
-    "max": lambda: nn.MaxPool2d(2),
+    "max": MaxPool2x2,
 }
 
 

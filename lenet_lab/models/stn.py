@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lenet_lab.blocks.init import Drawn, Generators, Initialization
+from lenet_lab.blocks.maximum import MaxPool2x2
 from lenet_lab.models.lenet5 import LeNet5, Positive
 from lenet_lab.models.parts import Parts
 from lenet_lab.records import LabError
@@ -88,7 +89,7 @@ class SpatialTransformerLeNet5(LeNet5):
                     f"that convolution {number} sees; allowed there: at most {side - 1}"
                 )
             net.add_module(f"conv{number}", nn.Conv2d(channels, maps, kernel))
-            net.add_module(f"conv{number}_pool", nn.MaxPool2d(2))
+            net.add_module(f"conv{number}_pool", MaxPool2x2())
             net.add_module(f"conv{number}_act", nn.ReLU())
             channels, height, width = maps, (height - kernel + 1) // 2, (width - kernel + 1) // 2
         net.add_module("flatten", nn.Flatten())

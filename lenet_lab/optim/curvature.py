@@ -19,6 +19,7 @@ from torch.func import functional_call, grad, vmap
 from lenet_lab.blocks.activation import ScaledTanh
 from lenet_lab.blocks.dropout import Dropout
 from lenet_lab.blocks.head import CodeDistances, Gaussians
+from lenet_lab.blocks.maximum import MaxPool2x2
 from lenet_lab.blocks.pool import Sum2x2
 from lenet_lab.models.partial import PartialConv2d
 
@@ -209,6 +210,7 @@ RULES: dict[type[nn.Module], Rule] = {
     ),
     nn.AvgPool2d: _average,
     nn.MaxPool2d: _maximum,
+    MaxPool2x2: _maximum,
     Dropout: _same,
     CodeDistances: _distances,
     Gaussians: _gaussians,
