@@ -77,6 +77,7 @@ def test_the_maximum_bends_and_stacks_as_torchs_own(monkeypatch):
         assert expected.abs().sum() > 0
         torch.testing.assert_close(found, expected)
     assert torch.autograd.gradcheck(layer, x[0].clone().requires_grad_())
+    assert torch.autograd.gradgradcheck(layer, x[0].clone().requires_grad_())
 
 
 @pytest.mark.parametrize("kernel", [2, 3, 4, 5])

@@ -24,9 +24,15 @@ class MaxPool2x2(nn.MaxPool2d):
         super().__init__(2)
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_compiling() or x.device.type != "cpu" or x.numel() < LEAST or not x.is_contiguous():
+        if (
+            x.device.type != "cpu"
+            or x.numel() < LEAST
+            or not x.is_contiguous()
+            or torch.compiler.is_compiling()
+            or torch._C._are_functorch_transforms_active()
+        ):
             return functional.max_pool2d(x, 2)
-        out: Tensor = _Largest.apply(x)[0] if x.requires_grad and torch.is_grad_enabled() else _largest(x)[0]
+        out: Tensor = _Largest.apply(x) if x.requires_grad and torch.is_grad_enabled() else _largest(x)[0]
         return out
 
 
@@ -60,20 +66,14 @@ def _places(x: Tensor, upper: Tensor, lower: Tensor) -> Tensor:
 class _Largest(torch.autograd.Function):
     """The largest of every window; the gradient goes where torch's own kernel sends it."""
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         out, upper, lower = _largest(x)
-        return out, _places(x, upper, lower)
+        ctx.save_for_backward(x, _places(x, upper, lower))
+        return out
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
-        ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(inputs[0], output[1])
-
-    @staticmethod
-    def backward(ctx: Any, slope: Tensor, _: Any) -> Tensor:
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
         x, places = ctx.saved_tensors
         back: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(
             slope, x, [2, 2], [2, 2], [0, 0], [1, 1], False, places
