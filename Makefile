@@ -42,11 +42,11 @@ calibration: $(STAMP) ## simulate studies whose truth is known, and write the fi
 	$(BIN)/python -m tests.calibration
 
 bench: $(STAMP) ## measure training, start-up and stores, and write docs/performance.md (leave the machine alone)
-	$(BIN)/python -m lenet_lab bench epoch packed side replicas start stores profile --out docs/data/bench.json
+	$(BIN)/python -m lenet_lab bench epoch packed side replicas compiled start stores profile --out docs/data/bench.json
 	$(BIN)/python docs/performance.py
 
 bench-gpu: $(STAMP) ## on a machine with a GPU: packs against its limits, mixed precision, DDP on one device, the speedrun
-	$(BIN)/python -m lenet_lab bench epoch replicas --out docs/data/bench-gpu.json
+	$(BIN)/python -m lenet_lab bench epoch replicas compiled --out docs/data/bench-gpu.json
 	$(BIN)/python docs/performance.py
 	$(BIN)/python -m lenet_lab -m experiment=precision trainer.precision=32-true,bf16-mixed,16-mixed
 	$(BIN)/python -m lenet_lab report precision

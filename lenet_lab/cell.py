@@ -27,6 +27,7 @@ NOT_IN_NAME = (
     "tracking",
     "sweep",
     "trainer.threads",
+    "trainer.compile",
     "trainer.accelerator",
     "name",
     *PLACES,
@@ -203,6 +204,21 @@ def _check_hardware(config: Config) -> None:
             "l1",
             "not with trainer.precision=16-mixed, whose gradients are scaled; allowed: l2",
         )
+    if trainer.compile:
+        _check_compilable(config)
+
+
+def _check_compilable(config: Config) -> None:
+    from lenet_lab.engines import compiling  # Lightning comes with it
+
+    if config.model.engine != "gradient":
+        refuse("trainer.compile", True, "this model takes no gradient steps; allowed: null, false")
+    if config.dropout.value > 0:
+        refuse("trainer.compile", True, "torch cannot compile dropout's stream of numbers; allowed: null, false")
+    if config.trainer.world_size > 1:
+        refuse("trainer.compile", True, "with one process alone; allowed: null, false")
+    if not compiling.works():
+        refuse("trainer.compile", True, "torch finds no C++ compiler or Python's headers; allowed: null, false")
 
 
 def _plain(value: str) -> str:

@@ -16,6 +16,7 @@ from lenet_lab.cell import build, device_of, threads
 from lenet_lab.config.schema import Config, Trainer
 from lenet_lab.data import Arrays, Split
 from lenet_lab.engines import FAST_DEV_BATCHES, Execution, Hardware, Recipe, Trained, choose, fit, teach
+from lenet_lab.engines.compiling import pays
 from lenet_lab.fitted import Estimator, Fitted, Network
 from lenet_lab.models import layer_table
 
@@ -180,8 +181,16 @@ def _limited(model: Any, used: Split, whole: Split) -> str:
 def execution_of(config: Config) -> Execution:
     """The fastest way measured to do this configuration's arithmetic here."""
     trainer, over_batches = config.trainer, isinstance(config.norm, BatchNorm) and config.norm.place != "fc"
-    how = choose(config.batch_size.value, trainer.world_size, device_of(trainer), threads(config), over_batches)
-    return how if config.model.engine == "gradient" else replace(how, flush_denormals=False)
+    batch, device = config.batch_size.value, device_of(trainer)
+    how = choose(batch, trainer.world_size, device, threads(config), over_batches)
+    if config.model.engine != "gradient":
+        return replace(how, flush_denormals=False)
+    if trainer.compile is not None:
+        return replace(how, compiled=trainer.compile)
+    updates = math.ceil(images_per_epoch(config, config.data.counts()[0]) / batch) * config.epochs
+    return replace(
+        how, compiled=pays(batch, updates, device, config.dropout.value > 0, config.early_stopping.value is not None)
+    )
 
 
 def images_per_epoch(config: Config, train_size: int) -> int:

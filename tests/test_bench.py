@@ -21,7 +21,9 @@ from lenet_lab.config.compose import compose_cell
 from lenet_lab.config.schema import parse
 
 
-@pytest.mark.parametrize(("name", "replicas"), [("bare", 1), ("fastest", 1), ("harness", 1), ("pack", 3)])
+@pytest.mark.parametrize(
+    ("name", "replicas"), [("bare", 1), ("fastest", 1), ("harness", 1), ("pack", 3), ("compiled", 2)]
+)
 def test_a_contender_trains_an_epoch(name, replicas):
     images, seconds = CONTENDERS[name](Work(8, 64, 1, replicas))()
     assert images == 64 * replicas
@@ -124,7 +126,10 @@ def test_the_line_of_a_job_is_found():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nothing"], "bench: nothing: no such case; allowed: epoch, packed, side, replicas, start, stores, profile"),
+        (
+            ["nothing"],
+            "bench: nothing: no such case; allowed: epoch, packed, side, replicas, compiled, start, stores, profile",
+        ),
         (["--rounds", "0"], "bench: --rounds 0: must be 1 or more"),
         (["--out", "/nowhere/at/all.json"], "bench: --out /nowhere/at/all.json: no folder /nowhere/at"),
     ],

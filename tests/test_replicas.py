@@ -6,13 +6,15 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lenet_lab.cell import build, load
+from lenet_lab.cell import build, load, make_ready
 from lenet_lab.config.compose import compose_cell
 from lenet_lab.config.schema import parse
-from lenet_lab.engines import Execution, Hardware, Recipe, fit
+from lenet_lab.engines import Execution, Hardware, Recipe, compiling, fit, recorded
 from lenet_lab.engines.pack import Replica, fit_pack
 from lenet_lab.engines.replicas import ReplicaNetworks
 from lenet_lab.engines.single import Diverged, SingleNetwork
+from lenet_lab.records import LabError
+from lenet_lab.train import execution_of
 
 HARDWARE = Hardware("cpu", precision="64-true")
 EXECUTION = Execution(1, "contiguous", False)
@@ -235,3 +237,94 @@ def test_no_update_waits_for_the_device(engine, monkeypatch):
     with readings:
         torch.ones(1).item()
     assert len(readings.found) == 1, "a reading is seen"
+
+
+# compiled
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """What is compiled is only traced and differentiated: seconds, and as good for what these tests ask."""
+    monkeypatch.setattr(compiling, "BACKEND", "aot_eager")
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("optimizer=momentum", "norm=bn", "augment=affine"),  # of its 150 images the last batch is a smaller one
+        pytest.param(("model=lenet5_1998", "optimizer.patterns=20", "batch_size=32"), marks=pytest.mark.slow),
+    ],
+    ids=" ".join,
+)
+def test_a_compiled_run_alone_or_in_a_pack_is_the_run_as_it_is(words):
+    config, arrays = setting(*words)
+    plain = [recipe(config, arrays, seed) for seed in range(2)]
+    several = [replace(one, execution=replace(EXECUTION, compiled=True)) for one in plain]
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    together = packed(config, arrays, several)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > before, "else nothing was compiled"
+    for asked, one in zip(plain, together, strict=True):
+        same(alone(config, arrays, asked), one)
+    same(alone(config, arrays, plain[0]), alone(config, arrays, several[0]))
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_replica_leaves_a_compiled_pack():
+    config, arrays = setting("optimizer=sgd", "activation=relu")
+    compiled = replace(EXECUTION, compiled=True)
+    several = [recipe(config, arrays, seed, lr, execution=compiled) for seed, lr in ((0, 0.05), (1, 1e30), (2, 0.05))]
+    first, second, third = packed(config, arrays, several)
+    assert isinstance(second, Diverged)
+    for asked, one in ((several[0], first), (several[2], third)):
+        same(alone(config, arrays, replace(asked, execution=EXECUTION)), one)
+
+
+@pytest.mark.slow
+def test_the_compiler_itself_gives_the_same_numbers():
+    assert compiling.works(), "torch needs a C++ compiler and Python's headers"
+    config, arrays = setting("data.train_size=20", "batch_size=1", "epochs=1", "model=mlp", "optimizer=sgd")
+    plain = [recipe(config, arrays, seed) for seed in range(2)]
+    several = [replace(one, execution=replace(EXECUTION, compiled=True)) for one in plain]
+    for asked, one in zip(plain, packed(config, arrays, several), strict=True):
+        same(alone(config, arrays, asked), one)
+
+
+def test_long_runs_on_single_images_are_compiled(monkeypatch):
+    monkeypatch.setattr(compiling, "works", lambda: True)
+
+    def chosen(*words):
+        return execution_of(parse(compose_cell(["data=digits", *words]).resolved)).compiled
+
+    long = ("batch_size=1", "epochs=200")  # 1,437 images
+    assert chosen(*long)
+    assert not chosen("batch_size=1", "epochs=100"), "too short"
+    assert not chosen("batch_size=2", "epochs=400")
+    assert not chosen(*long, "dropout=0.1")
+    assert not chosen(*long, "early_stopping=3")
+    assert not chosen(*long, "trainer.compile=false")
+    assert chosen("trainer.compile=true", "epochs=1")
+    record = execution_of(parse(compose_cell(["data=digits", *long]).resolved)).as_dict()
+    assert recorded(record).compiled
+    del record["compiled"]
+    assert not recorded(record).compiled, "a record of an earlier version"
+    monkeypatch.setattr(compiling, "works", lambda: False)
+    assert not chosen(*long)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["dropout=0.1"], "dropout"),
+        (["model=knn"], "no gradient steps"),
+        (["trainer=ddp_cpu"], "one process"),
+        ([], "C\\+\\+ compiler"),
+    ],
+)
+def test_what_cannot_be_compiled_is_refused(words, why, monkeypatch):
+    monkeypatch.setattr(compiling, "works", lambda: False)
+    with pytest.raises(LabError, match=f"^trainer.compile=true: .*{why}.*allowed: null, false$"):
+        make_ready(compose_cell(["data=digits", "trainer.compile=true", *words]))

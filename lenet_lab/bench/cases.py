@@ -195,6 +195,20 @@ def replicas(rounds: int, root: str | None, say: Say) -> Iterator[Row]:
         yield from rows_of("replicas", setting, "%", shares, [])
 
 
+def translated(rounds: int, root: str | None, say: Say) -> Iterator[Row]:
+    """Packs as they are, and with the forward pass and the loss compiled; one thread, or one GPU."""
+    import torch
+
+    gpu = torch.cuda.is_available()
+    for batch, size in ((8, 256), (32, 256)) if gpu else ((1, 5), (1, 10), (8, 16)):
+        work = Work(batch, IMAGES[batch] if gpu else 200 * batch, 1, replicas=size)
+        setting = f"batch {batch}, pack of {size}, {'cuda' if gpu else '1 thread'}"
+        say(f"compiled, {setting}")
+        with Teams({"as it is": ("pack", work, 1), "compiled": ("compiled", work, 1)}) as teams:
+            rates = teams.rounds(rounds)
+        yield from rows_of("compiled", setting, "images/s", rates, [("compiled", "as it is", None)])
+
+
 def stores(rounds: int, root: str | None, say: Say) -> Iterator[Row]:
     """A store with 10,000 runs."""
     for setting, unit, values, goals in crowded(rounds, say):
@@ -212,6 +226,7 @@ CASES: dict[str, Callable[[int, str | None, Say], Iterator[Row]]] = {
     "packed": packed,
     "side": side,
     "replicas": replicas,
+    "compiled": translated,
     "start": starting,
     "stores": stores,
     "profile": profiled,

@@ -21,7 +21,7 @@ def main(words: Sequence[str]) -> int:
         "case",
         nargs="*",
         metavar="CASE",
-        help="epoch, packed, side, replicas, start, stores or profile; default: epoch",
+        help="epoch, packed, side, replicas, compiled, start, stores or profile; default: epoch",
     )
     args.add_argument("--rounds", type=int, default=5, metavar="N", help="of each measurement (default: 5)")
     args.add_argument("--out", type=Path, metavar="FILE", help="also write the measurements as JSON")

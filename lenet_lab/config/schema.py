@@ -25,6 +25,7 @@ class Trainer:
     nodes: Annotated[int, Ge(1)] = 1
     precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
     threads: Annotated[int, Ge(1)] | None = None
+    compile: bool | None = None
     fast_dev: bool = False
 
     @property

@@ -47,6 +47,7 @@ class Execution:
         fused: whether the optimizer updates all weights in one kernel, where torch has one.
         stacked: whether the replicas of a pack go through the network as one, and not in turn.
         flush_denormals: whether subnormal numbers count as zero (CPU).
+        compiled: whether `torch.compile` has translated the forward pass and the loss.
     """
 
     threads: int
@@ -55,6 +56,7 @@ class Execution:
     fused: bool = True
     stacked: bool = True
     flush_denormals: bool = False
+    compiled: bool = False
 
     @property
     def layout(self) -> torch.memory_format:
@@ -167,4 +169,5 @@ def recorded(record: Mapping[str, Any]) -> Execution:
         record["fused"],
         record.get("stacked", True),
         record.get("flush_denormals", False),
+        record.get("compiled", False),
     )

@@ -19,6 +19,7 @@ from lenet_lab.blocks.streams import derive
 from lenet_lab.data.arrays import Split
 from lenet_lab.data.module import in_precision
 from lenet_lab.data.packs import PackChunk, eval_batches
+from lenet_lab.engines.compiling import compiled
 from lenet_lab.engines.fates import Fates
 from lenet_lab.engines.single import Recipe
 from lenet_lab.engines.stack import Stack
@@ -74,6 +75,20 @@ class ReplicaNetworks(pl.LightningModule):
             for name, value in self.stack.buffers.items()
         }
         self._set_rates()
+        execution = self.recipe.execution
+        self._losses = compiled(self._forward(), device) if execution.compiled else self._forward()
+
+    def _forward(self) -> Callable[..., tuple[Tensor, Tensor]]:
+        """A function of weights, buffers, images (R, n, C, H, W), labels (R, n): losses (R, n), outputs (R * n, k)."""
+        stack, objective = self.stack, self.recipe.objective
+
+        def losses(
+            weights: Tensor, buffers: Mapping[str, Tensor], images: Tensor, labels: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            flat = stack.outputs(weights, buffers, images, shared=False).flatten(0, 1)
+            return objective.loss(flat, labels.flatten()).view(labels.shape), flat
+
+        return losses
 
     def _set_rates(self) -> None:
         device, kind = self.weights.device, self.weights.dtype
@@ -132,9 +147,8 @@ class ReplicaNetworks(pl.LightningModule):
         }
         for number, (images, labels) in enumerate(chunk.batches):
             stack.buffers.update({name: several[number] for name, several in keys.items()})
-            outputs = stack.outputs(self.weights, stack.buffers, images, shared=False)
-            flat, truth = outputs.flatten(0, 1), labels.flatten()
-            losses = objective.loss(flat, truth).view(labels.shape)
+            losses, flat = self._losses(self.weights, stack.buffers, images, labels)
+            truth = labels.flatten()
             self.weights.grad = None
             self.manual_backward(losses.sum() * (1 / labels.shape[1]))
             self._update(optimizer, self._factor(first + number))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from lenet_lab.blocks.streams import derive
 from lenet_lab.data.arrays import Split
 from lenet_lab.data.augment import NONE, Augmentation
 from lenet_lab.data.module import Chunk, evaluation_images
+from lenet_lab.engines.compiling import compiled
 from lenet_lab.engines.execution import Execution
 from lenet_lab.optim import Averaging, LearningRate, WeightDecay, blend_
 from lenet_lab.optim.averaging import NONE as NO_AVERAGING
@@ -80,6 +82,21 @@ class SingleNetwork(pl.LightningModule):
         """Images (n, C, H, W) to outputs (n, classes)."""
         return self.net(images)
 
+    def on_fit_start(self) -> None:
+        """Lightning's hook: the device is known."""
+        compile_ = self.recipe.execution.compiled
+        self._losses = compiled(self._forward(), self.device) if compile_ else self._forward()
+
+    def _forward(self) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """A function of images (n, C, H, W) and labels (n,): losses (n,) and outputs (n, k)."""
+        net, objective = self.net, self.recipe.objective
+
+        def losses(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+            output = net(images)
+            return objective.loss(output, labels), output
+
+        return losses
+
     def on_train_epoch_start(self) -> None:
         """Start the epoch's clock and sums, and let the optimizer prepare itself."""
         self._train = Sums()
@@ -108,8 +125,7 @@ class SingleNetwork(pl.LightningModule):
             if drops:
                 set_dropout_keys(self.net, recipe.seed, step, batch.first_row)
             optimizer.zero_grad()
-            output = self.net(batch.images)
-            loss = recipe.objective.loss(output, batch.labels)
+            loss, output = self._losses(batch.images, batch.labels)
             self.manual_backward(loss.sum() * (world / batch.whole))
             if penalty:
                 add_l1_(params, penalty)
