@@ -49,9 +49,9 @@ backward; weights are left out. On a GPU the goal is 100 times one run at a time
     (
         "compiled",
         "Packs, compiled",
-        """`torch.compile` translates the forward pass and the loss. On the CPU long runs on single images are compiled without asking
-(`trainer.compile: null`); on a GPU `trainer.compile=true` asks for it, and gets CUDA graphs where the inputs allow them. The time that compiling
-takes, about half a minute a process, is not in these rates.""",
+        """`torch.compile` translates the forward pass and the loss. On the CPU long packs on single images are compiled without asking
+(`trainer.compile: null`); on a GPU `trainer.compile=true` asks for it, and packs get CUDA graphs where their inputs allow them. The time that compiling
+takes is not in these rates.""",
     ),
     (
         "start",
@@ -87,12 +87,12 @@ GUIDANCE = """## What follows for users
   `head=rbf_gaussian` took 101 s, and take 20 (n=1 each).
 - Images are evaluated 250 at a time on the CPU, where what lies between the layers stays in its cache: 0.77 to 0.96 of the time of 2,000
   at a time.
-- `torch.compile` is used for runs of 200,000 updates and more on single images, as those of the 1998 paper, without dropout and early
-  stopping: a pack of five trains 1.7 times as fast. Elsewhere it does not pay: 0.83 to 1.13 times the time of a step (batches of 8, 32
-  and 128, with and without batch norm, one thread, beside other work; medians of 7 alternating rounds), after half a minute of compiling: more than
-  a run of a sweep takes in all. `trainer.compile=true` and `false` say otherwise (`lenet_lab/engines/compiling.py` has the measurements).
-- Max pooling of contiguous maps goes by whole-tensor operations on the CPU, 0.42 to 0.54 of the time of torch's kernel forward and backward
-  and a tenth of it forward alone, with the same numbers (`lenet_lab/blocks/maximum.py`).
+- `torch.compile` is used for packs on single images, as of the network of 1998, of 200,000 updates and more, without dropout and early stopping: a
+  pack of five trains 1.7 times as fast (2,880 and 1,720 images a second, one thread, beside other work, n=2), after 25 to 53 seconds of compiling.
+  Elsewhere a step takes 0.83 to 1.29 times as long as uncompiled. `trainer.compile=true` and `false` say otherwise
+  (`lenet_lab/engines/compiling.py` has the measurements).
+- Max pooling of contiguous maps (those of batch norm, above all) goes by whole-tensor operations on the CPU: 0.42 to 0.54 of the time of torch's kernel
+  forward and backward and a tenth of it forward alone, with the same numbers (`lenet_lab/blocks/maximum.py`).
 - How little training it takes, ten seeds each, on 2 cores: to 99.0% two epochs, 8.6 s (99.10% on average, nine of ten seeds there;
   `experiment=speedrun`, [report](studies/speedrun/report.md)); to 99.34%, the best test accuracy that was printed of this network, three epochs, 15.5 s
   (99.38%, 99.33 to 99.43, seven of ten; four epochs, 21.3 s: 99.42%, nine of ten; `experiment=speedrun_9934`,

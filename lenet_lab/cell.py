@@ -217,8 +217,13 @@ def _check_compilable(config: Config) -> None:
         refuse("trainer.compile", True, "torch cannot compile dropout's stream of numbers; allowed: null, false")
     if config.trainer.world_size > 1:
         refuse("trainer.compile", True, "with one process alone; allowed: null, false")
-    if not compiling.works():
-        refuse("trainer.compile", True, "torch finds no C++ compiler or Python's headers; allowed: null, false")
+    if config.early_stopping.value is not None:
+        refuse(
+            "trainer.compile", True, "a pack would be compiled anew for each run that stops early; allowed: null, false"
+        )
+    reason = compiling.why_not(device_of(config.trainer).type)
+    if reason is not None:
+        refuse("trainer.compile", True, f"torch cannot compile here ({reason}); allowed: null, false")
 
 
 def _plain(value: str) -> str:

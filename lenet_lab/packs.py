@@ -40,7 +40,7 @@ def run_pack(several: Sequence[Ready], watch: Watch | None = None) -> list[Outco
                 outcomes[ready.key] = Outcome(ready.key, ready.name, "busy", error=str(busy))
                 continue
             if isinstance(tracked, TrackedRun):
-                lives.append(Life(ready, arrays, tracked, started))
+                lives.append(Life(ready, arrays, tracked, started, packed=True))
             else:
                 done = Outcome(ready.key, ready.name, "done", tracked.info.run_id, figures=dict(tracked.data.metrics))
                 outcomes[ready.key] = done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import re
 import subprocess
@@ -63,6 +64,17 @@ def _git(repository: Path, *words: str) -> str:
 
 
 @cache
+def _compiler() -> str:
+    """What the compiler that torch asks calls itself, empty where it says nothing."""
+    try:
+        words = [os.environ.get("CXX") or "g++", "--version"]
+        said = subprocess.run(words, check=True, capture_output=True, text=True, timeout=20).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return said.partition("\n")[0].strip()
+
+
+@cache
 def versions() -> Mapping[str, str]:
     """The libraries that training rests on, and Python."""
     found = {"python": platform.python_version()}
@@ -90,8 +102,10 @@ def environment() -> str:
 
 def execution(how: Mapping[str, Any], device: str, engine: str = "single") -> dict[str, Any]:
     """How a run was executed. Equal records: equal numbers, bit for bit; otherwise to float tolerance."""
+    compiler = {"compiler": _compiler()} if how.get("compiled") and device == "cpu" else {}
     return {
         **how,
+        **compiler,
         "engine": engine,
         "device": device,
         "code": code_digest(),

@@ -9,16 +9,18 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import yaml
 
 from lenet_lab import provenance
-from lenet_lab.cell import Ready, load, params
+from lenet_lab.cell import Ready, device_of, load, params
 from lenet_lab.config.schema import Config
 from lenet_lab.data import Arrays
 from lenet_lab.distributed import Ranks
 from lenet_lab.engines import Diverged, Execution, recorded
+from lenet_lab.engines.compiling import why_not
 from lenet_lab.fitted import Fitted
 from lenet_lab.outcome import Outcome
 from lenet_lab.outputs import write_outputs
@@ -87,13 +89,13 @@ def _live(
 class Life:
     """A claimed run on its way to whatever end it comes to; the end is said last."""
 
-    def __init__(self, ready: Ready, arrays: Arrays, tracked: TrackedRun, started: float) -> None:
+    def __init__(self, ready: Ready, arrays: Arrays, tracked: TrackedRun, started: float, packed: bool = False) -> None:
         self.ready, self.arrays, self.tracked, self.started = ready, arrays, tracked, started
         self.state, self.error = "complete", ""
         self.stop: Stopped | None = None
         self.lost: TakenOver | None = None
         self.figures: dict[str, float] | None = None
-        self.execution = _execution(ready.config, tracked)
+        self.execution = _execution(ready.config, tracked, packed)
 
     @property
     def goes_on(self) -> bool:
@@ -219,12 +221,18 @@ def _train(ready: Ready, arrays: Arrays, tracked: TrackedRun, execution: Executi
     return fitted
 
 
-def _execution(config: Config, tracked: TrackedRun) -> Execution:
-    """A resumed run goes on as it was begun: other threads or another memory format would change its last bits."""
+def _execution(config: Config, tracked: TrackedRun, packed: bool) -> Execution:
+    """A resumed run goes on as it was begun: other threads or another memory format would change its last bits.
+
+    Where it was compiled and cannot be any more, or `trainer.compile=false` asks for that, it goes on as it is.
+    """
     try:
-        return recorded(_record(tracked))
+        found = recorded(_record(tracked))
     except KeyError:
-        return execution_of(config)
+        return execution_of(config, packed)
+    if found.compiled and (config.trainer.compile is False or why_not(device_of(config.trainer).type) is not None):
+        return replace(found, compiled=False)
+    return found
 
 
 def _record(tracked: TrackedRun) -> dict[str, Any]:

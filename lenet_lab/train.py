@@ -178,8 +178,8 @@ def _limited(model: Any, used: Split, whole: Split) -> str:
     return f"model={model.name} has learned from {len(used):,} of {len(whole):,} training images (model.max_train)"
 
 
-def execution_of(config: Config) -> Execution:
-    """The fastest way measured to do this configuration's arithmetic here."""
+def execution_of(config: Config, packed: bool = False) -> Execution:
+    """The fastest way measured to do this configuration's arithmetic here, alone or `packed` with others."""
     trainer, over_batches = config.trainer, isinstance(config.norm, BatchNorm) and config.norm.place != "fc"
     batch, device = config.batch_size.value, device_of(trainer)
     how = choose(batch, trainer.world_size, device, threads(config), over_batches)
@@ -187,10 +187,12 @@ def execution_of(config: Config) -> Execution:
         return replace(how, flush_denormals=False)
     if trainer.compile is not None:
         return replace(how, compiled=trainer.compile)
-    updates = math.ceil(images_per_epoch(config, config.data.counts()[0]) / batch) * config.epochs
-    return replace(
-        how, compiled=pays(batch, updates, device, config.dropout.value > 0, config.early_stopping.value is not None)
-    )
+    if not packed:
+        return how
+    epochs = 1 if trainer.fast_dev else config.epochs
+    updates = math.ceil(images_per_epoch(config, config.data.counts()[0]) / batch) * epochs
+    dropout, stops_early = config.dropout.value > 0, config.early_stopping.value is not None
+    return replace(how, compiled=pays(batch, updates, device, trainer.precision, dropout, stops_early))
 
 
 def images_per_epoch(config: Config, train_size: int) -> int:

@@ -1,6 +1,9 @@
 """Replicas: a run in a pack is the run alone."""
 
+import json
+from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +17,7 @@ from lenet_lab.engines.pack import Replica, fit_pack
 from lenet_lab.engines.replicas import ReplicaNetworks
 from lenet_lab.engines.single import Diverged, SingleNetwork
 from lenet_lab.records import LabError
+from lenet_lab.run import _execution
 from lenet_lab.train import execution_of
 
 HARDWARE = Hardware("cpu", precision="64-true")
@@ -242,6 +246,14 @@ def test_no_update_waits_for_the_device(engine, monkeypatch):
 # compiled
 
 
+@contextmanager
+def compiles(at_least=1):
+    """What is inside is compiled: so many graphs."""
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    yield
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= before + at_least
+
+
 @pytest.fixture
 def traced(monkeypatch):
     """What is compiled is only traced and differentiated: seconds, and as good for what these tests ask."""
@@ -264,12 +276,13 @@ def test_a_compiled_run_alone_or_in_a_pack_is_the_run_as_it_is(words):
     config, arrays = setting(*words)
     plain = [recipe(config, arrays, seed) for seed in range(2)]
     several = [replace(one, execution=replace(EXECUTION, compiled=True)) for one in plain]
-    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    together = packed(config, arrays, several)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > before, "else nothing was compiled"
+    with compiles():
+        together = packed(config, arrays, several)
     for asked, one in zip(plain, together, strict=True):
         same(alone(config, arrays, asked), one)
-    same(alone(config, arrays, plain[0]), alone(config, arrays, several[0]))
+    with compiles():
+        single = alone(config, arrays, several[0])
+    same(alone(config, arrays, plain[0]), single)
 
 
 @pytest.mark.usefixtures("traced")
@@ -277,7 +290,8 @@ def test_a_replica_leaves_a_compiled_pack():
     config, arrays = setting("optimizer=sgd", "activation=relu")
     compiled = replace(EXECUTION, compiled=True)
     several = [recipe(config, arrays, seed, lr, execution=compiled) for seed, lr in ((0, 0.05), (1, 1e30), (2, 0.05))]
-    first, second, third = packed(config, arrays, several)
+    with compiles(at_least=2):
+        first, second, third = packed(config, arrays, several)
     assert isinstance(second, Diverged)
     for asked, one in ((several[0], first), (several[2], third)):
         same(alone(config, arrays, replace(asked, execution=EXECUTION)), one)
@@ -285,34 +299,52 @@ def test_a_replica_leaves_a_compiled_pack():
 
 @pytest.mark.slow
 def test_the_compiler_itself_gives_the_same_numbers():
-    assert compiling.works(), "torch needs a C++ compiler and Python's headers"
+    assert compiling.why_not("cpu") is None, "torch needs a C++ compiler and Python's headers"
     config, arrays = setting("data.train_size=20", "batch_size=1", "epochs=1", "model=mlp", "optimizer=sgd")
     plain = [recipe(config, arrays, seed) for seed in range(2)]
     several = [replace(one, execution=replace(EXECUTION, compiled=True)) for one in plain]
-    for asked, one in zip(plain, packed(config, arrays, several), strict=True):
+    with compiles():
+        together = packed(config, arrays, several)
+    for asked, one in zip(plain, together, strict=True):
         same(alone(config, arrays, asked), one)
 
 
-def test_long_runs_on_single_images_are_compiled(monkeypatch):
-    monkeypatch.setattr(compiling, "works", lambda: True)
+def test_long_packs_on_single_images_are_compiled(monkeypatch):
+    monkeypatch.setattr(compiling, "why_not", lambda device: None)
 
-    def chosen(*words):
-        return execution_of(parse(compose_cell(["data=digits", *words]).resolved)).compiled
+    def chosen(*words, packed=True):
+        return execution_of(parse(compose_cell(["data=digits", *words]).resolved), packed).compiled
 
     long = ("batch_size=1", "epochs=200")  # 1,437 images
     assert chosen(*long)
+    assert not chosen(*long, packed=False)
+    assert not chosen(*long, "trainer.precision=bf16-mixed")
+    assert not chosen(*long, "trainer.fast_dev=true")
     assert not chosen("batch_size=1", "epochs=100"), "too short"
     assert not chosen("batch_size=2", "epochs=400")
     assert not chosen(*long, "dropout=0.1")
     assert not chosen(*long, "early_stopping=3")
     assert not chosen(*long, "trainer.compile=false")
     assert chosen("trainer.compile=true", "epochs=1")
-    record = execution_of(parse(compose_cell(["data=digits", *long]).resolved)).as_dict()
+    record = execution_of(parse(compose_cell(["data=digits", *long]).resolved), packed=True).as_dict()
     assert recorded(record).compiled
     del record["compiled"]
     assert not recorded(record).compiled, "a record of an earlier version"
-    monkeypatch.setattr(compiling, "works", lambda: False)
+    monkeypatch.setattr(compiling, "why_not", lambda device: "no compiler")
     assert not chosen(*long)
+
+
+def test_a_run_that_was_compiled_goes_on_where_nothing_can_be(monkeypatch):
+    """Its record says so; what it has learned is not lost for want of a compiler."""
+    config = parse(compose_cell(["data=digits"]).resolved)
+    begun = {"lenet.execution": json.dumps(replace(EXECUTION, compiled=True).as_dict())}
+    tracked = SimpleNamespace(before=begun)
+    monkeypatch.setattr("lenet_lab.run.why_not", lambda device: None)
+    assert _execution(config, tracked, True) == replace(EXECUTION, compiled=True)
+    unasked = replace(config, trainer=replace(config.trainer, compile=False))
+    assert _execution(unasked, tracked, True) == EXECUTION
+    monkeypatch.setattr("lenet_lab.run.why_not", lambda device: "no compiler")
+    assert _execution(config, tracked, True) == EXECUTION
 
 
 @pytest.mark.parametrize(
@@ -321,10 +353,11 @@ def test_long_runs_on_single_images_are_compiled(monkeypatch):
         (["dropout=0.1"], "dropout"),
         (["model=knn"], "no gradient steps"),
         (["trainer=ddp_cpu"], "one process"),
-        ([], "C\\+\\+ compiler"),
+        (["early_stopping=3"], "stops early"),
+        ([], "no compiler"),
     ],
 )
 def test_what_cannot_be_compiled_is_refused(words, why, monkeypatch):
-    monkeypatch.setattr(compiling, "works", lambda: False)
+    monkeypatch.setattr(compiling, "why_not", lambda device: "no compiler")
     with pytest.raises(LabError, match=f"^trainer.compile=true: .*{why}.*allowed: null, false$"):
         make_ready(compose_cell(["data=digits", "trainer.compile=true", *words]))

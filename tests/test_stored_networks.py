@@ -15,7 +15,7 @@ NETWORKS = [
     ["model=lenet5_wide", "pool=max", "activation=relu", "dropout=conv"],
     ["model=lenet5_1998"],
     ["norm=bn", "norm.place=all", "dropout=flatten", "pool=conv"],
-    ["norm=in", "head=rbf_gaussian", "loss=mse"],
+    ["norm=in", "head=rbf_gaussian", "loss=mse", "pool=max"],
 ]
 
 

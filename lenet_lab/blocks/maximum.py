@@ -18,18 +18,22 @@ LEAST = 32_768  # values: below, calling a dozen operators costs more than the k
 
 
 class MaxPool2x2(nn.MaxPool2d):
-    """`torch.nn.MaxPool2d(2)`: maps (n, C, H, W) to (n, C, H // 2, W // 2), the same numbers, gradients included."""
+    """`torch.nn.MaxPool2d(2)`: maps (n, C, H, W) to (n, C, H // 2, W // 2), the same numbers, gradients included.
+
+    Where a window has a NaN its maximum is NaN too, but the gradient may go to another place of the window.
+    """
 
     def __init__(self) -> None:
         super().__init__(2)
 
     def forward(self, x: Tensor) -> Tensor:
         if (
-            x.device.type != "cpu"
-            or x.numel() < LEAST
-            or not x.is_contiguous()
-            or torch.compiler.is_compiling()
+            torch.compiler.is_compiling()  # first: what follows would fix the size of the batch
             or torch._C._are_functorch_transforms_active()
+            or x.device.type != "cpu"
+            or x.numel() < LEAST
+            or min(x.shape[-2:]) < 2
+            or not x.is_contiguous()
         ):
             return functional.max_pool2d(x, 2)
         out: Tensor = _Largest.apply(x) if x.requires_grad and torch.is_grad_enabled() else _largest(x)[0]

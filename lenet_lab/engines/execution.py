@@ -47,7 +47,7 @@ class Execution:
         fused: whether the optimizer updates all weights in one kernel, where torch has one.
         stacked: whether the replicas of a pack go through the network as one, and not in turn.
         flush_denormals: whether subnormal numbers count as zero (CPU).
-        compiled: whether `torch.compile` has translated the forward pass and the loss.
+        compiled: whether `torch.compile` has translated the forward pass and the loss (`engines.compiling`).
     """
 
     threads: int

@@ -76,7 +76,20 @@ class ReplicaNetworks(pl.LightningModule):
         }
         self._set_rates()
         execution = self.recipe.execution
-        self._losses = compiled(self._forward(), device) if execution.compiled else self._forward()
+        self._losses = compiled(self._forward(), device.type == "cuda") if execution.compiled else self._forward()
+
+    def on_train_start(self) -> None:
+        """Lightning's hook: what is to be compiled is compiled before the first epoch's clock starts."""
+        if not self.recipe.execution.compiled:
+            return
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        images, labels = (several[: data.batch_size] for several in (data.train.images, data.train.labels))
+        buffers = {name: value.clone() for name, value in self.stack.buffers.items()}
+        self.stack.base.train()
+        images, labels = (one.expand(self.alive, *one.shape).contiguous() for one in (images, labels))
+        with self.trainer.precision_plugin.forward_context():
+            losses, _ = self._losses(self.weights, buffers, images, labels)
+        torch.autograd.grad(losses.sum(), self.weights)
 
     def _forward(self) -> Callable[..., tuple[Tensor, Tensor]]:
         """A function of weights, buffers, images (R, n, C, H, W), labels (R, n): losses (R, n), outputs (R * n, k)."""

@@ -84,8 +84,8 @@ class SingleNetwork(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Lightning's hook: the device is known."""
-        compile_ = self.recipe.execution.compiled
-        self._losses = compiled(self._forward(), self.device) if compile_ else self._forward()
+        wanted = self.recipe.execution.compiled
+        self._losses = compiled(self._forward()) if wanted else self._forward()
 
     def _forward(self) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """A function of images (n, C, H, W) and labels (n,): losses (n,) and outputs (n, k)."""
