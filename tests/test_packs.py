@@ -74,7 +74,8 @@ def test_a_pack_goes_on_with_each_run_as_it_was_begun(monkeypatch):
     begun, new = cell("seed=0"), cell("seed=1")
     with monkeypatch.context() as before:
         before.setattr(
-            "lenet_lab.run.execution_of", lambda config: replace(execution_of(config), flush_denormals=False)
+            "lenet_lab.run.execution_of",
+            lambda config, packed: replace(execution_of(config, packed), flush_denormals=False),
         )
         before.setattr("lenet_lab.packs.fit_pack", out_of_memory)
         assert run_pack([begun])[0].state == "failed"
