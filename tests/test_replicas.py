@@ -1,12 +1,15 @@
 """Replicas: a run in a pack is the run alone."""
 
 import json
+import os
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lenet_lab.cell import build, load, make_ready
@@ -307,6 +310,17 @@ def test_the_compiler_itself_gives_the_same_numbers():
         together = packed(config, arrays, several)
     for asked, one in zip(plain, together, strict=True):
         same(alone(config, arrays, asked), one)
+
+
+def test_what_is_compiled_lies_in_a_private_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for before, after in ((None, tmp_path), (default_cache_dir(), tmp_path), ("/elsewhere", Path("/elsewhere"))):
+        monkeypatch.delenv(compiling.FOLDER, raising=False)
+        if before is not None:
+            monkeypatch.setenv(compiling.FOLDER, before)
+        compiling.compiled(torch.sin)
+        assert Path(os.environ[compiling.FOLDER]).is_relative_to(after)
+    assert (tmp_path / "lenet_lab" / "compiled").stat().st_mode & 0o777 == 0o700
 
 
 def test_long_packs_on_single_images_are_compiled(monkeypatch):

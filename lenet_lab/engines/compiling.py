@@ -21,6 +21,7 @@ import torch
 
 LEAST_UPDATES = 200_000  # fewer do not earn what compiling takes
 BACKEND = "inductor"
+FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 RECOMPILATIONS = 1024  # a pack is compiled anew for every size that it shrinks to
 
 
@@ -67,14 +68,15 @@ def why_not(device: str) -> str | None:
 
 
 def _alone() -> None:
-    """In this process, without others for parts of the work; into a folder of the user's own."""
+    """In this process, without others for parts of the work; into a folder of the user's own, if no other is named."""
     import torch._dynamo.config
     import torch._inductor.config
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lenet_lab" / "compiled"
-    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+    if os.environ.get(FOLDER) in (None, default_cache_dir()):  # torch names its own when it is first asked
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lenet_lab" / "compiled"
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache)
+        os.environ[FOLDER] = str(cache)
     torch._inductor.config.compile_threads = 1
     torch._dynamo.config.recompile_limit = RECOMPILATIONS
     torch._dynamo.config.accumulated_recompile_limit = RECOMPILATIONS
