@@ -16,10 +16,10 @@ from scipy import stats as scipy_stats
 
 from lenet_lab import claims
 from lenet_lab.claims import Evidence, Verdict, judge, load, names
-from lenet_lab.claims.estimates import number
+from lenet_lab.claims.estimates import Estimate, number
 from lenet_lab.claims.evidence import converged
 from lenet_lab.claims.ledger import Source
-from lenet_lab.claims.page import Chapter, document, table
+from lenet_lab.claims.page import Chapter, _said, document, table
 from lenet_lab.commands.claims import PAGES, digests, main
 from lenet_lab.records import LabError, RunRecord
 from lenet_lab.tracking import open_store, read_runs
@@ -261,6 +261,26 @@ def test_epochs_to_converge(accuracies, first):
     """The first epoch from which on it stays within 0.1 points of the best."""
     found = converged([(epoch, value) for epoch, value in enumerate(accuracies, 1)])
     assert found == first or (math.isnan(found) and math.isnan(first))
+
+
+def test_runs_that_do_not_settle_are_counted():
+    """They have no epoch to converge by; that is said, and is not taken for a run that is missing."""
+    restless, settled = ((1, 0.99), (2, 0.9)), ((1, 0.9), (2, 0.99))
+    for curves, n, why in (
+        ([settled] + [restless] * 4, 1, "1 seed; 5 decide; 4 more do not stay within 0.1 points of their best"),
+        ([restless] * 5, 0, "none of 5 runs stays within 0.1 points of its best"),
+        ([settled] * 5, 5, ""),
+    ):
+        runs = {"bn": [record("bn", seed) for seed in range(5)]}
+        found = Evidence(runs, {run.run_id: {"val/acc": c} for run, c in zip(runs["bn"], curves, strict=True)})
+        one = next(one for one in judge(load("D"), found) if one.claim == "D.bn_epochs")
+        assert (one.n, one.why) == (n, why)
+
+
+def test_a_narrow_interval_is_shown_with_the_digits_it_needs():
+    assert _said(Estimate(5, 0.09998, 0.09996, 0.10003)) == "0.09998 (0.09996 to 0.10003)"
+    assert _said(Estimate(5, 11.4, 9.5, 13.3)) == "11.40 (9.50 to 13.30)"
+    assert _said(Estimate(1, 60.0, 60.0, 60.0)) == "60.00"
 
 
 def test_a_metric_after_an_epoch_is_read_off_the_curve():

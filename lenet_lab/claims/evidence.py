@@ -67,6 +67,13 @@ class Evidence:
         """How many seeds of an arm diverged."""
         return sum(record.state == "diverged" for record in self.runs.get(arm, ()))
 
+    def unsettled(self, arm: str, metric: str) -> int:
+        """How many complete runs of an arm never stay within 0.1 points of their best, so that no epoch is theirs."""
+        if metric != CONVERGED:
+            return 0
+        complete = [record for record in self.runs.get(arm, ()) if record.state == "complete"]
+        return sum(math.isnan(self._value(record, metric)) for record in complete)
+
     def _value(self, record: RunRecord, metric: str) -> float:
         """A metric of a run: its last value, or `train/loss@1`: that after so many epochs; or `converged`."""
         curves = self.curves.get(record.run_id, {})

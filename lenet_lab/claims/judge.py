@@ -129,11 +129,15 @@ def _statement(source: Source, one: Statement, evidence: Evidence) -> Judged:
     against = _own(source, one)
     if against:
         return made(Verdict.CONTRADICTED, against, *found)
+    restless = sum(evidence.unsettled(arm, one.rule.metric) for arm in arms)
+    if not found and restless:
+        return made(Verdict.UNDECIDED, f"none of {restless} runs stays within 0.1 points of its best")
     if not found:
         missing = next((arm for arm in arms if not evidence.runs.get(arm)), arms[0])
         return made(*_nothing(evidence, missing, seeds))
     n = min(estimate.n for estimate in found)
     diverged = "".join(f"; {evidence.diverged(arm)} of {arm} diverged" for arm in arms if evidence.diverged(arm))
+    diverged += f"; {restless} more do not stay within 0.1 points of their best" if restless else ""
     if n < seeds:
         return made(Verdict.UNDECIDED, _few(n, seeds) + diverged, *found)
     note = (one.note + diverged).removeprefix("; ")

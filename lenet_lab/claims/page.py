@@ -243,8 +243,12 @@ def _said(ours: Estimate) -> str:
     def show(value: float) -> str:
         if ours.of == "difference":
             return f"{100 * value:+.2f}".replace("-", "−")
-        return f"{value:.2f}"
+        return f"{value:.{digits}f}"
 
+    # two, or as many as tell the ends of the interval apart
+    digits = next(
+        (d for d in range(2, 7) if f"{ours.low:.{d}f}" != f"{ours.high:.{d}f}"), 6 if ours.low < ours.high else 2
+    )
     unit = {"difference": " points", "times": " times"}.get(ours.of, "")
     name = f"{ours.name}: " if ours.name else ""
     held = f" ({show(ours.low)} to {show(ours.high)})" if ours.low < ours.high else ""
