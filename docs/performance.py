@@ -11,6 +11,7 @@ from lenet_lab.bench import Row, markdown
 HERE = Path(__file__).resolve().parent
 PAGE, DATA, PICTURE = HERE / "performance.md", HERE / "data" / "bench.json", HERE / "images" / "profile.png"
 GPU_DATA = HERE / "data" / "bench-gpu.json"
+OTHER_DATA = HERE / "data" / "bench-other.json"  # parts of it, measured on another machine
 SECTIONS = (
     (
         "epoch",
@@ -108,7 +109,9 @@ make bench                                 # all of it, into docs/data/bench.jso
 ```"""
 
 
-def page(measured: dict[str, Any], on_gpu: dict[str, Any] | None = None) -> str:
+def page(
+    measured: dict[str, Any], on_gpu: dict[str, Any] | None = None, elsewhere: dict[str, Any] | None = None
+) -> str:
     """The page of these measurements."""
     parts = [
         "# Performance",
@@ -118,6 +121,8 @@ def page(measured: dict[str, Any], on_gpu: dict[str, Any] | None = None) -> str:
         "one round, n is the number of rounds. A goal is stated before the ratio that it was set for.",
     ]
     parts += _sections(measured)
+    if elsewhere is not None:
+        parts += [f"## On another machine\n\nMeasured on: {elsewhere['machine']}.", *_sections(elsewhere, "#")]
     if on_gpu is None:
         parts += ["## On a GPU", "Not measured yet: `make bench-gpu` does it, on a machine that has one."]
     else:
@@ -186,7 +191,8 @@ def draw(measured: dict[str, Any], file: Path) -> None:
 
 def rendered() -> str:
     """The page of what lies in docs/data."""
-    return page(json.loads(DATA.read_text()), json.loads(GPU_DATA.read_text()) if GPU_DATA.exists() else None)
+    more = [json.loads(file.read_text()) if file.exists() else None for file in (GPU_DATA, OTHER_DATA)]
+    return page(json.loads(DATA.read_text()), *more)
 
 
 if __name__ == "__main__":
