@@ -24,7 +24,9 @@ from lenet_lab import stats
 from lenet_lab.claims import Evidence, load
 from lenet_lab.commands.claims import digests
 from lenet_lab.commands.evaluate import main as evaluate
+from lenet_lab.records import LabError
 from lenet_lab.tracking import open_store, read_runs
+from lenet_lab.tracking.artifacts import read_artifact
 from lenet_lab.tracking.exports import read_export
 
 HERE = Path(__file__).resolve().parent
@@ -119,6 +121,10 @@ def ask_about_noise(uri: str | None) -> str:
     runs = Evidence.gather(digests("F"), arms, read_runs(store), {}).runs["paper"]
     lines = ["seed,noise,acc"]
     for record in (one for one in runs if one.state == "complete"):
+        try:
+            read_artifact(store, record.run_id, "config.yaml")
+        except LabError:  # imported: its model stayed where it was trained
+            continue
         for share in INVERTED:
             with tempfile.TemporaryDirectory() as folder:
                 where = ["--store", uri] if uri else []
