@@ -89,8 +89,7 @@ GUIDANCE = """## What follows for users
 - Images are evaluated 250 at a time on the CPU, where what lies between the layers stays in its cache: 0.77 to 0.96 of the time of 2,000
   at a time.
 - `torch.compile` is used for packs on single images, as of the network of 1998, of 200,000 updates and more, without dropout and early stopping: a
-  pack of five trains 1.7 times as fast (2,880 and 1,720 images a second, one thread, beside other work, n=2), after 25 to 53 seconds of compiling.
-  Elsewhere a step takes 0.83 to 1.29 times as long as uncompiled. `trainer.compile=true` and `false` say otherwise
+  pack of five trains 1.7 times as fast, after 25 to 53 seconds of compiling. Elsewhere a step takes 0.83 to 1.35 times as long as uncompiled. `trainer.compile=true` and `false` say otherwise
   (`lenet_lab/engines/compiling.py` has the measurements). What was compiled lies in the user's cache, in `lenet_lab/compiled`.
 - Max pooling of contiguous maps (those of batch norm, above all) goes by whole-tensor operations on the CPU: 0.42 to 0.54 of the time of torch's kernel
   forward and backward and a tenth of it forward alone, with the same numbers (`lenet_lab/blocks/maximum.py`).

@@ -257,6 +257,17 @@ def compiles(at_least=1):
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= before + at_least
 
 
+def a_compiled_pack_is_its_runs(config, arrays):
+    """Two runs as they are against a compiled pack of them; the recipes of both."""
+    plain = [recipe(config, arrays, seed) for seed in range(2)]
+    several = [replace(one, execution=replace(EXECUTION, compiled=True)) for one in plain]
+    with compiles():
+        together = packed(config, arrays, several)
+    for asked, one in zip(plain, together, strict=True):
+        same(alone(config, arrays, asked), one)
+    return plain, several
+
+
 @pytest.fixture
 def traced(monkeypatch):
     """What is compiled is only traced and differentiated: seconds, and as good for what these tests ask."""
@@ -277,12 +288,7 @@ def traced(monkeypatch):
 )
 def test_a_compiled_run_alone_or_in_a_pack_is_the_run_as_it_is(words):
     config, arrays = setting(*words)
-    plain = [recipe(config, arrays, seed) for seed in range(2)]
-    several = [replace(one, execution=replace(EXECUTION, compiled=True)) for one in plain]
-    with compiles():
-        together = packed(config, arrays, several)
-    for asked, one in zip(plain, together, strict=True):
-        same(alone(config, arrays, asked), one)
+    plain, several = a_compiled_pack_is_its_runs(config, arrays)
     with compiles():
         single = alone(config, arrays, several[0])
     same(alone(config, arrays, plain[0]), single)
@@ -304,12 +310,7 @@ def test_a_replica_leaves_a_compiled_pack():
 def test_the_compiler_itself_gives_the_same_numbers():
     assert compiling.why_not("cpu") is None, "torch needs a C++ compiler and Python's headers"
     config, arrays = setting("data.train_size=20", "batch_size=1", "epochs=1", "model=mlp", "optimizer=sgd")
-    plain = [recipe(config, arrays, seed) for seed in range(2)]
-    several = [replace(one, execution=replace(EXECUTION, compiled=True)) for one in plain]
-    with compiles():
-        together = packed(config, arrays, several)
-    for asked, one in zip(plain, together, strict=True):
-        same(alone(config, arrays, asked), one)
+    a_compiled_pack_is_its_runs(config, arrays)
 
 
 def test_what_is_compiled_lies_in_a_private_folder(monkeypatch, tmp_path):
