@@ -20,7 +20,7 @@ from lenet_lab.claims.estimates import Estimate, number
 from lenet_lab.claims.evidence import converged
 from lenet_lab.claims.ledger import Source
 from lenet_lab.claims.page import Chapter, _said, document, table
-from lenet_lab.commands.claims import PAGES, digests, main
+from lenet_lab.commands.claims import TABLE, digests, main
 from lenet_lab.records import LabError, RunRecord
 from lenet_lab.tracking import open_store, read_runs
 
@@ -344,14 +344,19 @@ def test_what_was_not_run_teaches_nothing():
 @pytest.mark.slow
 def test_the_committed_page_is_what_its_exports_give(tmp_path, monkeypatch, capsys):
     """Rebuilt from the committed files alone; a changed verdict is found."""
-    folder = tmp_path / "docs" / "replication"
-    shutil.copytree(REPOSITORY / "docs" / "replication", folder)
+    docs = tmp_path / "docs"
+    shutil.copytree(REPOSITORY / "docs" / "replication", docs / "replication")
+    pages = [docs / "replication.md", docs / "replication.html", docs / "replication" / TABLE]
+    for page in pages[:2]:
+        shutil.copy(REPOSITORY / "docs" / page.name, page)
     monkeypatch.chdir(tmp_path)
     assert main(["--check"]) == 0, capsys.readouterr().out
-    page = folder / PAGES[2]
-    page.write_text(page.read_text().replace(",reproduced,", ",not reproduced,", 1))
-    assert main(["--check"]) == 1
-    assert PAGES[2] in capsys.readouterr().out
+    for page in pages:
+        whole = page.read_text()
+        page.write_text(whole.replace("reproduced", "doubtful", 1))
+        assert main(["--check"]) == 1
+        assert f"stale: {page.name};" in capsys.readouterr().out
+        page.write_text(whole)
 
 
 @pytest.mark.slow
@@ -399,7 +404,7 @@ def test_what_is_missing_is_run_once_and_the_page_stands_on_its_exports(tmp_path
     for file in tmp_path.glob("mlflow.db*"):
         file.unlink()
     assert main(["--check"]) == 0
-    shown = (tmp_path / "docs" / "replication" / PAGES[2]).read_text()
+    shown = (tmp_path / "docs" / "replication" / TABLE).read_text()
     assert len(re.findall(r"^X\.(?:one|two)\.\w+,.*,4,", shown, re.MULTILINE)) == 4, shown
 
 

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from lenet_lab.claims.page import Chapter
     from lenet_lab.records import Curves, RunRecord
 
-EPILOG = """The evidence is the exports in --out (one a source) and the runs of the store. Exit status: 0; 1 where
---check finds the page stale, or runs failed; 2 for a mistake in the command."""
+EPILOG = """The evidence is the exports in --out (one a source) and the runs of the store. The page is --out with .md
+and .html after its name. Exit status: 0; 1 where --check finds the page stale, or runs failed; 2 for a mistake in
+the command."""
 PACKED = "hydra/launcher=packed"
 ROOM_FOR_WHY = 120  # columns of a terminal; the page says why as well
-PAGES = ("replication.md", "replication.html", "verdicts.csv")
+TABLE = "verdicts.csv"
 
 
 def main(words: Sequence[str]) -> int:
@@ -52,9 +53,10 @@ def main(words: Sequence[str]) -> int:
     if chosen.check:
         return _check(chapters, chosen.out)
     if chosen.write:
-        for name, content in _pages(chapters).items():
-            _write(chosen.out / name, content)
-        print(f"{chosen.out / PAGES[0]}, {chosen.out / PAGES[1]}, {chosen.out / PAGES[2]}")
+        pages = _pages(chapters, chosen.out)
+        for path, content in pages.items():
+            _write(path, content)
+        print(", ".join(map(str, pages)))
         return 0
     _show(chapters)
     if not any(several for chapter in chapters for several in chapter.evidence.runs.values()):
@@ -145,7 +147,8 @@ def _tracked(uri: str | None) -> tuple[list[RunRecord], Curves]:
     return records, read_curves(store, [record.run_id for record in records], READ)
 
 
-def _pages(chapters: Sequence[Chapter]) -> Mapping[str, str]:
+def _pages(chapters: Sequence[Chapter], folder: Path) -> Mapping[Path, str]:
+    """The page stands beside the folder of its exports, under the folder's name; the table is in the folder."""
     import hashlib
 
     from lenet_lab.claims import page
@@ -153,14 +156,19 @@ def _pages(chapters: Sequence[Chapter]) -> Mapping[str, str]:
 
     made, table = page.document(chapters), page.table(chapters)
     seal = hashlib.sha256(table.encode()).hexdigest()
-    return dict(zip(PAGES, (markdown.page(made, (), {}), html.page(made, seal, {}, {}), table), strict=True))
+    folder = folder if folder.name not in ("", "..") else folder.resolve()
+    return {
+        folder.with_name(f"{folder.name}.md"): markdown.page(made, (), {}),
+        folder.with_name(f"{folder.name}.html"): html.page(made, seal, {}, {}),
+        folder / TABLE: table,
+    }
 
 
 def _check(chapters: Sequence[Chapter], folder: Path) -> int:
     stale = [
-        name
-        for name, content in _pages(chapters).items()
-        if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != content
+        path.name
+        for path, content in _pages(chapters, folder).items()
+        if not path.is_file() or path.read_text(encoding="utf-8") != content
     ]
     if stale:
         print(f"claims: {folder} is stale: {', '.join(stale)}; `python -m lenet_lab claims --write` writes it anew")
