@@ -279,7 +279,8 @@ def test_runs_that_do_not_settle_are_counted():
 
 def test_a_narrow_interval_is_shown_with_the_digits_it_needs():
     assert _said(Estimate(5, 0.09998, 0.09996, 0.10003)) == "0.09998 (0.09996 to 0.10003)"
-    assert _said(Estimate(5, 11.4, 9.5, 13.3)) == "11.40 (9.50 to 13.30)"
+    assert _said(Estimate(5, 11.4, 9.5, 13.3)) == "11.4 (9.5 to 13.3)"
+    assert _said(Estimate(5, 0.9995, 0.9986, 1.0)) == "0.9995 (0.9986 to 1.0000)"
     assert _said(Estimate(1, 60.0, 60.0, 60.0)) == "60.00"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -245,14 +246,17 @@ def _said(ours: Estimate) -> str:
             return f"{100 * value:+.2f}".replace("-", "−")
         return f"{value:.{digits}f}"
 
-    # two, or as many as tell the ends of the interval apart
-    digits = next(
-        (d for d in range(2, 7) if f"{ours.low:.{d}f}" != f"{ours.high:.{d}f}"), 6 if ours.low < ours.high else 2
-    )
+    digits = _digits(ours)
     unit = {"difference": " points", "times": " times"}.get(ours.of, "")
     name = f"{ours.name}: " if ours.name else ""
     held = f" ({show(ours.low)} to {show(ours.high)})" if ours.low < ours.high else ""
     return f"{name}{show(ours.mean)}{unit}{held}"
+
+
+def _digits(ours: Estimate) -> int:
+    """As many as show half the interval to within a third of itself, six at most; two without an interval."""
+    half = (ours.high - ours.low) / 2
+    return min(max(-math.floor(math.log10(half / 3)), 0), 6) if half > 0 else 2
 
 
 def _missing(chapters: Sequence[Chapter]) -> Section:
@@ -263,8 +267,8 @@ def _missing(chapters: Sequence[Chapter]) -> Section:
             left = chapter.source.aim(arm) - len(chapter.evidence.runs.get(arm, ()))
             if left > 0:
                 cost = chapter.source.arms[arm].minutes
-                price = f", about {cost:g} minutes each on one core" if cost else ""
-                lines.append(f"{chapter.source.letter}.{arm}: {left} runs{price}")
+                price = f", about {cost:g} minutes {'each ' if left > 1 else ''}on one core" if cost else ""
+                lines.append(f"{chapter.source.letter}.{arm}: {left} run{'s' if left > 1 else ''}{price}")
     notes = (
         "claims --run runs them, the cheapest first; a run that is there is not made again. Minutes are estimates.",
     )
