@@ -215,7 +215,7 @@ def _check_compilable(config: Config) -> None:
         refuse("trainer.compile", True, "this model takes no gradient steps; allowed: null, false")
     if config.dropout.value > 0:
         refuse("trainer.compile", True, "torch cannot compile dropout's stream of numbers; allowed: null, false")
-    if config.trainer.world_size > 1:
+    if config.trainer.distributed:
         refuse("trainer.compile", True, "with one process alone; allowed: null, false")
     if config.early_stopping.value is not None:
         refuse(

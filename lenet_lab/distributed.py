@@ -25,13 +25,14 @@ class Ranks:
     """A context in which the other local ranks of a run are alive; this process is rank 0."""
 
     def __init__(self, resolved: Mapping[str, Any], trainer: Trainer, execution: Execution) -> None:
-        self.count = trainer.devices - 1 if trainer.world_size > 1 and "LOCAL_RANK" not in os.environ else 0
+        self.ours = trainer.distributed and "LOCAL_RANK" not in os.environ
+        self.count = trainer.devices - 1 if self.ours else 0
         self.resolved, self.trainer, self.execution = resolved, trainer, execution
         self.processes: list[subprocess.Popen[bytes]] = []
         self._before: dict[str, str | None] = {}
 
     def __enter__(self) -> Ranks:
-        if self.count:
+        if self.ours:
             address = {
                 "MASTER_ADDR": "127.0.0.1",
                 "MASTER_PORT": str(_free_port()),
@@ -71,7 +72,7 @@ class Ranks:
             if process.poll() is None:
                 process.kill()
             process.wait()
-        if self.count:
+        if self.ours:
             import torch.distributed as dist
 
             if dist.is_available() and dist.is_initialized():

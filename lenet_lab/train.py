@@ -19,6 +19,7 @@ from lenet_lab.engines import FAST_DEV_BATCHES, Execution, Hardware, Recipe, Tra
 from lenet_lab.engines.compiling import pays
 from lenet_lab.fitted import Estimator, Fitted, Network
 from lenet_lab.models import layer_table
+from lenet_lab.optim.table import Sgd
 
 Sink = Callable[[Mapping[str, float], int], None]
 Watch = Callable[[int, float, Mapping[str, float]], None]
@@ -92,7 +93,7 @@ def recipe_of(config: Config, arrays: Arrays, execution: Execution) -> Recipe:
 def hardware_of(trainer: Trainer) -> Hardware:
     """On what it is trained."""
     kind = "gpu" if device_of(trainer).type == "cuda" else "cpu"
-    return Hardware(kind, trainer.devices, trainer.nodes, trainer.precision)
+    return Hardware(kind, trainer.devices, trainer.nodes, trainer.precision, trainer.distributed)
 
 
 def _network(
@@ -183,6 +184,9 @@ def execution_of(config: Config, packed: bool = False) -> Execution:
     trainer, over_batches = config.trainer, isinstance(config.norm, BatchNorm) and config.norm.place != "fc"
     batch, device = config.batch_size.value, device_of(trainer)
     how = choose(batch, trainer.world_size, device, threads(config), over_batches)
+    if trainer.precision == "16-mixed" and isinstance(config.optimizer, Sgd):
+        # where the scaler leaves out the very first step, torch 2.11's fused kernel leaves the momentum as it finds it
+        how = replace(how, fused=False)
     if config.model.engine != "gradient":
         return replace(how, flush_denormals=False)
     if trainer.compile is not None:

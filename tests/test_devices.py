@@ -1,6 +1,7 @@
 """What needs devices of another kind: half precision with a loss scaler, and several machines under torchrun."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pytorch_lightning.plugins import MixedPrecision
 from lenet_lab.cell import load
 from lenet_lab.config.compose import compose_cell
 from lenet_lab.config.schema import parse
+from lenet_lab.distributed import Ranks
 from lenet_lab.train import execution_of, train
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -63,6 +65,48 @@ def test_an_update_whose_scaled_gradients_overflow_is_left_out(half):
     assert scaler.get_scale() == 2.0 ** (60 - 16), "each of 16 updates halves the scale"
     first, last = left_out.log_book
     assert first["val/loss"] == last["val/loss"], "the weights are those of the beginning"
+
+
+def test_momentum_is_not_fused_with_a_loss_scaler():
+    """Where the first step is left out, torch 2.11's fused kernel takes what the memory held for momentum."""
+
+    def fused(*words):
+        return execution_of(parse(compose_cell(["data=digits", "trainer.precision=16-mixed", *words]).resolved)).fused
+
+    assert not fused("optimizer=momentum")
+    assert fused("optimizer=adam")
+
+
+@pytest.mark.slow
+def test_one_process_under_ddp_is_the_run_without(tmp_path, lab):
+    """Its key and its numbers; the reports and weights of one process come out of the same path as those of several."""
+    words = ["data=digits", "data.train_size=200", "epochs=2", "trainer.threads=1"]
+    said = [
+        lab(*words, *more)
+        for more in (["trainer=ddp_cpu", "trainer.devices=1"], ["tracking.uri=sqlite:///other.db", "trainer=cpu"])
+    ]
+    assert [one.returncode for one in said] == [0, 0], [one.stderr for one in said]
+    accuracies = [re.search(r"complete; test accuracy [^\n]*", one.stdout).group() for one in said]
+    assert accuracies[0] == accuracies[1]
+    again = lab(*words, "trainer=cpu")
+    assert "complete already, nothing trained" in again.stdout, again.stdout + again.stderr
+
+
+def test_one_process_under_ddp_is_under_ddp(monkeypatch):
+    built, trainer = {}, pl.Trainer
+    monkeypatch.setattr(engine.pl, "Trainer", lambda **how: built.update(how) or trainer(**how))
+    config = parse(
+        compose_cell(["data=digits", "data.train_size=64", "epochs=1", "trainer=ddp_cpu", "trainer.devices=1"]).resolved
+    )
+    execution = execution_of(config)
+    with Ranks({}, config.trainer, execution) as ranks:
+        assert (ranks.count, os.environ["WORLD_SIZE"]) == (0, "1")
+        _, under = train(config, load(config.data), execution, None)
+    assert built["strategy"] == "ddp"
+    assert "WORLD_SIZE" not in os.environ
+    assert not torch.distributed.is_initialized()
+    alone = trained("data.train_size=64", "epochs=1")
+    assert {**under.log_book[0], "time/epoch_s": 0} == {**alone.log_book[0], "time/epoch_s": 0}
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ NOT_IN_KEY: dict[str, Literal[True] | tuple[str, ...]] = {
     "sweep": True,
     "tracking": True,
     "data": ("root", "download", "train", "test"),
-    "trainer": ("accelerator", "threads", "compile", "devices", "nodes"),
+    "trainer": ("accelerator", "threads", "compile", "devices", "nodes", "strategy"),
 }
 
 # What came after runs had been tracked: at this value it is left out, so that those runs keep their names.

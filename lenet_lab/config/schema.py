@@ -23,6 +23,7 @@ class Trainer:
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: Annotated[int, Ge(1)] = 1
     nodes: Annotated[int, Ge(1)] = 1
+    strategy: Literal["auto", "ddp"] = "auto"
     precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
     threads: Annotated[int, Ge(1)] | None = None
     compile: bool | None = None
@@ -32,6 +33,11 @@ class Trainer:
     def world_size(self) -> int:
         """Processes that train one network together."""
         return self.devices * self.nodes
+
+    @property
+    def distributed(self) -> bool:
+        """Whether DistributedDataParallel trains it; one process may, too."""
+        return self.world_size > 1 or self.strategy == "ddp"
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ class Hardware:
     devices: int = 1
     nodes: int = 1
     precision: str = "32-true"
+    distributed: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,14 +136,14 @@ def _trainer(
     # devices and tips: the run says what concerns it
     for name in ("lightning.pytorch", "pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    distributed = hardware.devices * hardware.nodes > 1
+    several = hardware.devices * hardware.nodes > 1
     return pl.Trainer(
         accelerator=hardware.accelerator,
         devices=hardware.devices,
         num_nodes=hardware.nodes,
         precision=hardware.precision,  # type: ignore[arg-type]
-        strategy="ddp" if distributed else "auto",
-        sync_batchnorm=distributed and hardware.accelerator == "gpu",  # statistics of the whole batch
+        strategy="ddp" if hardware.distributed else "auto",
+        sync_batchnorm=several and hardware.accelerator == "gpu",  # statistics of the whole batch
         max_epochs=recipe.epochs,
         logger=SinkLogger(sink) if sink is not None else False,
         callbacks=callbacks,

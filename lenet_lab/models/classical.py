@@ -46,7 +46,7 @@ class Classical(Model):
         "pool", "norm", "activation", "init", "dropout", "head", "loss", "optimizer", "lr", "batch_size",
         "weight_decay", "schedule", "averaging", "early_stopping", "augment", "epochs", "order", "checkpoint",
         "test_curve",
-        "trainer.devices", "trainer.nodes", "trainer.precision", "trainer.fast_dev",
+        "trainer.devices", "trainer.nodes", "trainer.strategy", "trainer.precision", "trainer.fast_dev",
     )  # fmt: skip
     name: ClassVar[str]
 

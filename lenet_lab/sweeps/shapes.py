@@ -31,7 +31,7 @@ def shape(ready: Ready) -> tuple[str, ...] | None:
         config.model.engine != "gradient"
         or not config.optimizer.scalable
         or config.averaging.on
-        or trainer.world_size > 1
+        or trainer.distributed
         or trainer.precision == "16-mixed"  # one scaler would couple them
     )
     if alone:
