@@ -15,6 +15,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lenet_lab.cell import build, load, make_ready
 from lenet_lab.config.compose import compose_cell
 from lenet_lab.config.schema import parse
+from lenet_lab.data.arrays import Split
+from lenet_lab.data.augment import UNIT, NoAugmentation
+from lenet_lab.data.augment.distortion import Distortion
+from lenet_lab.data.packs import PackChunks
 from lenet_lab.engines import Execution, Hardware, Recipe, compiling, fit, recorded
 from lenet_lab.engines.pack import Replica, fit_pack
 from lenet_lab.engines.replicas import ReplicaNetworks
@@ -26,6 +30,7 @@ from lenet_lab.train import execution_of
 HARDWARE = Hardware("cpu", precision="64-true")
 EXECUTION = Execution(1, "contiguous", False)
 IN_TURN = Execution(1, "channels_last", True, stacked=False)
+EVERYTHING = Distortion(rotate=20, shift=0.1, scale=0.2, shear=15, flip=0.5, alpha=20, brightness=0.3, contrast=0.3)
 both = pytest.mark.parametrize("execution", [EXECUTION, IN_TURN], ids=["as one", "in turn"])
 
 
@@ -244,6 +249,56 @@ def test_no_update_waits_for_the_device(engine, monkeypatch):
     with readings:
         torch.ones(1).item()
     assert len(readings.found) == 1, "a reading is seen"
+
+
+@pytest.mark.parametrize("augment", [NoAugmentation(), EVERYTHING], ids=["as they are", "distorted"])
+def test_a_gpu_gets_the_images_that_a_cpu_gets(augment):
+    """All replicas' at once there, a replica's at a time here; both in one layout."""
+    images = torch.rand(50, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    split = Split(images, torch.arange(50) % 10, torch.arange(50))
+    fed = []
+    for together in (False, True):
+        chunks = PackChunks(split, 8, [3, 5], 2, None, augment, UNIT, "shuffle", 9)
+        chunks.together, chunks.per_chunk = together, 4
+        fed.append([batch for chunk in chunks for batch in chunk.batches])
+    assert [len(labels[0]) for _, labels in fed[0]] == [8, 8, 8, 8, 8, 8, 2]
+    for (images, labels), (others, truths) in zip(*fed, strict=True):
+        assert torch.equal(labels, truths)
+        assert torch.equal(images, others)
+        assert not torch.equal(images[0], images[1])
+        assert images.is_contiguous()
+        assert others.is_contiguous()
+        assert labels.is_contiguous()
+
+
+@pytest.mark.parametrize("engine", [ReplicaNetworks, SingleNetwork])
+def test_a_warm_up_leaves_nothing_behind(engine, monkeypatch):
+    """A GPU's libraries are loaded by a pass over the first batch; here it is asked for on the CPU."""
+    config, arrays = setting("optimizer=momentum", "norm=bn", "dropout=0.3", "epochs=2")
+    several = [recipe(config, arrays, seed) for seed in range(2)]
+
+    def runs():
+        return packed(config, arrays, several) if engine is ReplicaNetworks else [alone(config, arrays, several[0])]
+
+    before, warmed = runs(), []
+
+    def warm(self):
+        data = self.trainer.datamodule
+        self._warm_up(*((data.train, data.batch_size) if engine is ReplicaNetworks else ()))
+        warmed.append(True)
+
+    monkeypatch.setattr(engine, "on_train_start", warm)
+    for one, other in zip(before, runs(), strict=True):
+        same(one, other, tolerance=0)
+    assert warmed == [True]
+
+
+def test_convolutions_of_a_gpu_are_of_32_bits_and_the_same_again():
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32, cudnn.deterministic
+    with EXECUTION.applied():
+        assert (cudnn.allow_tf32, cudnn.deterministic) == (False, True)
+    assert (cudnn.allow_tf32, cudnn.deterministic) == before
 
 
 # compiled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -10,7 +11,7 @@ import torch
 from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
-from lenet_lab.blocks.streams import key, uniform
+from lenet_lab.blocks.streams import halves, uniform
 
 
 class Dropout(nn.Module):
@@ -63,10 +64,27 @@ def dropout_keys(net: nn.Module, seed: int, step: int, offset_rows: int = 0) -> 
         step: the number of the update, from the start of the run.
         offset_rows: the row of the whole batch at which this process's slice of it starts.
     """
+    return {name: several[0, 0] for name, several in stacked_keys(net, [seed], step, [offset_rows]).items()}
+
+
+def stacked_keys(net: nn.Module, seeds: Sequence[int], first: int, offset_rows: Sequence[int]) -> dict[str, Tensor]:
+    """The keys of consecutive updates of several runs, as `dropout_keys`: int64 of shape (updates, runs, 3) each.
+
+    One tensor a layer, so that a device gets them in one copy.
+
+    Args:
+        first: the number of the first update.
+        offset_rows: of each update.
+    """
     names = [name for name, module in net.named_modules() if isinstance(module, Dropout)]
-    offset = torch.tensor([offset_rows])
     return {
-        f"{name}.key" if name else "key": torch.cat([key(seed, "dropout", step, index), offset])
+        f"{name}.key" if name else "key": torch.tensor(
+            [
+                [(*halves(seed, "dropout", step, index), offset) for seed in seeds]
+                for step, offset in enumerate(offset_rows, first)
+            ],
+            dtype=torch.int64,
+        )
         for index, name in enumerate(names)
     }
 

@@ -35,8 +35,13 @@ def generator(seed: int, stream: str, *counters: int | str) -> torch.Generator:
 
 def key(seed: int, stream: str, *counters: int | str) -> Tensor:
     """The two 31-bit halves of a derived number: int64 of shape (2,) on the CPU, the key of `uniform`."""
+    return torch.tensor(halves(seed, stream, *counters), dtype=torch.int64)
+
+
+def halves(seed: int, stream: str, *counters: int | str) -> tuple[int, int]:
+    """The two 31-bit halves of a derived number, the low one first."""
     number = derive(seed, stream, *counters)
-    return torch.tensor([number & _HALF, (number >> 31) & _HALF], dtype=torch.int64)
+    return number & _HALF, (number >> 31) & _HALF
 
 
 def uniform(key: Tensor, shape: Sequence[int], offset: int | Tensor = 0) -> Tensor:

@@ -74,7 +74,7 @@ class Execution:
         torch.backends.mkldnn.set_flags(self.onednn)
         _keep_freed_memory()
         try:
-            with self.flushing(), _no_search_for_gpus():
+            with self.flushing(), _no_search_for_gpus(), _as_asked():
                 yield
         finally:
             torch.set_num_threads(threads)
@@ -93,6 +93,21 @@ class Execution:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the execution record."""
         return asdict(self)
+
+
+@contextmanager
+def _as_asked() -> Iterator[None]:
+    """On a GPU convolutions of 32-bit floats in 32 bits, by algorithms that give the same bits again.
+
+    torch's own choice is TF32, 10 bits of mantissa, and whichever algorithm is fastest.
+    """
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32, cudnn.deterministic
+    cudnn.allow_tf32, cudnn.deterministic = False, True
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, cudnn.deterministic = before
 
 
 @contextmanager

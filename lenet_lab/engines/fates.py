@@ -60,10 +60,8 @@ class Fate:
             last, self.best or last, self.best_epoch, tuple(self.log_book), self.seconds, self.resumed_from
         )
 
-    def save(self, epoch: int, weights: State, optimizer: State, ended: bool) -> None:
+    def save(self, folder: Path, epoch: int, weights: State, optimizer: State, ended: bool) -> None:
         """A checkpoint of this replica alone, two generations kept."""
-        if self.folder is None:
-            return
         own = {
             "log_book": self.log_book,
             "best": dict(self.best),
@@ -72,8 +70,8 @@ class Fate:
             "optimizer": dict(optimizer),
             "ended": ended,
         }
-        VerifiedCheckpointIO().save_checkpoint(own, self.folder / f"{PREFIX}-{epoch:05d}.ckpt")
-        prune(self.folder, keep=2, prefix=PREFIX)
+        VerifiedCheckpointIO().save_checkpoint(own, folder / f"{PREFIX}-{epoch:05d}.ckpt")
+        prune(folder, keep=2, prefix=PREFIX)
 
     def load(self) -> Mapping[str, Any] | None:
         """The newest valid checkpoint of this replica, taken over; None where there is none."""
@@ -112,10 +110,10 @@ class Fates:
             if isinstance(fate.end, Diverged):
                 continue
             ended = not goes_on or epoch == self.epochs
-            weights = state(row)
-            fate.save(epoch, weights, {} if ended else optimizer(row), ended)
+            if fate.folder is not None:
+                fate.save(fate.folder, epoch, state(row), {} if ended else optimizer(row), ended)
             if ended:
-                fate.finish(weights)
+                fate.finish(state(row))
             else:
                 kept.append(row)
         self.living = [self.living[row] for row in kept]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import pytorch_lightning as pl
@@ -79,14 +80,21 @@ class ReplicaNetworks(pl.LightningModule):
         self._losses = compiled(self._forward(), device.type == "cuda") if execution.compiled else self._forward()
 
     def on_train_start(self) -> None:
-        """Lightning's hook: what is to be compiled is compiled before the first epoch's clock starts."""
-        if not self.recipe.execution.compiled:
-            return
+        """Lightning's hook: a GPU loads its libraries, and what is to be compiled is, before the clock starts."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        images, labels = (several[: data.batch_size] for several in (data.train.images, data.train.labels))
+        if self.recipe.execution.compiled:
+            for size in {data.batch_size, len(data.train) % data.batch_size} - {0}:  # the last batch may be smaller
+                self._warm_up(data.train, size)
+        elif self.device.type != "cpu":
+            self._warm_up(data.train, data.batch_size)
+
+    def _warm_up(self, split: Split, size: int) -> None:
+        """One forward and backward pass that leaves nothing behind."""
         buffers = {name: value.clone() for name, value in self.stack.buffers.items()}
         self.stack.base.train()
-        images, labels = (one.expand(self.alive, *one.shape).contiguous() for one in (images, labels))
+        images, labels = (
+            one[:size].expand(self.alive, *one[:size].shape).contiguous() for one in (split.images, split.labels)
+        )
         with self.trainer.precision_plugin.forward_context():
             losses, _ = self._losses(self.weights, buffers, images, labels)
         torch.autograd.grad(losses.sum(), self.weights)
@@ -222,23 +230,30 @@ class ReplicaNetworks(pl.LightningModule):
         step = self.first_epoch * self.recipe.steps_per_epoch + self.update_count - 1
         for row, recipe in zip(figures, self.recipes, strict=True):
             row.update({"lr": recipe.lr.value * self._factor(step), "time/epoch_s": self._epoch_seconds})
-        kept = self.fates.epoch(self.epoch + 1, figures, self._state_of, self._optimizer_of)
+        kept = self.fates.epoch(self.epoch + 1, figures, self._states(), self._optimizers())
         if not kept:
             self.trainer.should_stop = True
         elif len(kept) < self.alive:
             self._keep(torch.tensor(kept, device=self.device))
 
-    def _state_of(self, replica: int) -> dict[str, Tensor]:
-        return self.stack.state(self.weights, self.stack.buffers, replica)
+    def _states(self) -> Callable[[int], dict[str, Tensor]]:
+        """The state dict of a replica by its row; all of them leave the device at once."""
+        weights = self.weights.detach().cpu()
+        buffers = {name: value.cpu() for name, value in self.stack.buffers.items()}
+        return lambda row: self.stack.state(weights, buffers, row)
 
-    def _optimizer_of(self, replica: int) -> dict[str, Tensor]:
-        """One replica's part of the optimizer's state: tensors (P,) in the order of the parameters, or scalars."""
+    def _optimizers(self) -> Callable[[int], dict[str, Tensor]]:
+        """A replica's part of the optimizer's state by its row: tensors (P,) as the parameters lie, or scalars."""
         state: Mapping[str, Any] = self.optimizers(use_pl_optimizer=False).state.get(self.moved, {})  # type: ignore[union-attr]
-        row = torch.tensor([replica], device=self.device)
-        return {name: self._part(value, row).cpu().clone() for name, value in state.items()}
+
+        @cache
+        def moved() -> dict[str, Tensor]:  # only where a checkpoint is kept
+            return {name: value.cpu() for name, value in state.items()}
+
+        return lambda row: {name: self._part(value, torch.tensor([row])).clone() for name, value in moved().items()}
 
     def restore_optimizer(self, several: Sequence[Mapping[str, Tensor]]) -> None:
-        """Put the state of each replica's optimizer back, as `_optimizer_of` gave it."""
+        """Put the state of each replica's optimizer back, as `_optimizers` gave it."""
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
         if several and several[0]:
             optimizer.state[self.moved] = {name: self._join([one[name] for one in several]) for name in several[0]}
@@ -248,7 +263,8 @@ class ReplicaNetworks(pl.LightningModule):
 
     def _join(self, values: Sequence[Tensor]) -> Tensor:
         if values[0].numel() != sum(self.stack.numels):
-            return values[0].clone()
+            fused = self.recipe.execution.fused  # then torch counts steps on the weights' device
+            return values[0].to(self.weights.device if fused else "cpu", copy=True)
         cuts = [value.split(self.stack.numels) for value in values]
         blocks = [torch.stack(blocks).reshape(-1) for blocks in zip(*cuts, strict=True)]
         return torch.cat(blocks).to(self.weights)

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from lenet_lab.blocks.dropout import Dropout, set_dropout_keys
+from lenet_lab.blocks.dropout import stacked_keys
 from lenet_lab.blocks.streams import derive
 from lenet_lab.data.arrays import Split
 from lenet_lab.data.augment import NONE, Augmentation
@@ -87,6 +87,20 @@ class SingleNetwork(pl.LightningModule):
         wanted = self.recipe.execution.compiled
         self._losses = compiled(self._forward()) if wanted else self._forward()
 
+    def on_train_start(self) -> None:
+        """Lightning's hook: a GPU loads its libraries before the first epoch's clock starts."""
+        if self.device.type != "cpu":
+            self._warm_up()
+
+    def _warm_up(self) -> None:
+        """One forward and backward pass of a copy."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        spare = copy.deepcopy(self.net).train()
+        images, labels = (several[: data.batch_size] for several in (data.train.images, data.train.labels))
+        with self.trainer.precision_plugin.forward_context():
+            loss = self.recipe.objective.loss(spare(images), labels).sum()
+        loss.backward()
+
     def _forward(self) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """A function of images (n, C, H, W) and labels (n,): losses (n,) and outputs (n, k)."""
         net, objective = self.net, self.recipe.objective
@@ -118,12 +132,17 @@ class SingleNetwork(pl.LightningModule):
         penalty = recipe.weight_decay.value if recipe.weight_decay.penalty == "l1" else 0.0
         params = [p for p in self.net.parameters() if p.requires_grad]
         step = self.trainer.global_step
-        drops = any(isinstance(layer, Dropout) for layer in self.net.modules())
+        keys = [
+            (self.net.get_buffer(name), several[:, 0].to(self.device))
+            for name, several in stacked_keys(
+                self.net, [recipe.seed], step, [batch.first_row for batch in chunk.batches]
+            ).items()
+        ]
         losses, outputs = [], []
-        for batch in chunk.batches:
+        for number, batch in enumerate(chunk.batches):
             self._set_lr(optimizer, step)
-            if drops:
-                set_dropout_keys(self.net, recipe.seed, step, batch.first_row)
+            for buffer, several in keys:
+                buffer.copy_(several[number])
             optimizer.zero_grad()
             loss, output = self._losses(batch.images, batch.labels)
             self.manual_backward(loss.sum() * (world / batch.whole))

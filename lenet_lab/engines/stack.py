@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from lenet_lab.blocks.dropout import Dropout, dropout_keys
+from lenet_lab.blocks.dropout import stacked_keys
 
 
 class Stack:
@@ -92,7 +92,4 @@ class Stack:
 
     def dropout_keys(self, seeds: Sequence[int], first: int, steps: int) -> dict[str, Tensor]:
         """The keys of every dropout layer for consecutive updates, by buffer: int64 (steps, R, 3) on the CPU."""
-        if not any(isinstance(layer, Dropout) for layer in self.base.modules()):
-            return {}
-        drawn = [[dropout_keys(self.base, seed, step) for seed in seeds] for step in range(first, first + steps)]
-        return {name: torch.stack([torch.stack([one[name] for one in row]) for row in drawn]) for name in drawn[0][0]}
+        return stacked_keys(self.base, seeds, first, [0] * steps)
