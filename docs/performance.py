@@ -45,7 +45,8 @@ least 0.9 of bare loops side by side.""",
         "Packs of growing size",
         """One process with all cores, or one GPU. The shares are of what this device was measured to do at most: float32 products of large
 matrices, and copying. An image counts six operations a multiply-accumulate, and its activations written and read once forward and once
-backward; weights are left out. On a GPU the goal is 100 times one run at a time with 256 replicas.""",
+backward; on a CPU, whose caches hold them, weights are left out. On a GPU the goal is 100 times one run at a time with 256 replicas, for
+batches of 8 and 32: of larger ones its memory does not move that many.""",
     ),
     (
         "compiled",

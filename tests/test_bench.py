@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import multiprocessing
+import os
 import sys
 
 import pytest
@@ -86,7 +87,7 @@ def forked(monkeypatch):
 def test_teams_are_asked_in_turn(forked):
     with Teams({"one": ("bare", Work(8, 64, 1), 1), "two": ("bare", Work(8, 64, 1), 2)}) as teams:
         rates = teams.rounds(2)
-        processes = [process for team in teams.teams.values() for process, _ in team.members]
+        processes = [process for team in teams.teams.values() for process, _, _ in team.members]
     assert [len(rates[name]) for name in ("one", "two")] == [2, 2]
     assert min(rates["one"] + rates["two"]) > 0
     assert not any(process.is_alive() for process in processes)
@@ -95,7 +96,20 @@ def test_teams_are_asked_in_turn(forked):
 @pytest.mark.slow
 def test_a_contender_that_fails_is_named(forked):
     with pytest.raises(RuntimeError, match=r"^bare: "):
-        Team("bare", Work(0, 64, 1)).epoch()
+        Team("bare", Work(0, 64, 1)).ready().epoch()
+
+
+def dies(work):
+    os.write(2, b"no such kernel image\n")
+    os._exit(9)
+
+
+@pytest.mark.slow
+def test_of_a_contender_that_died_its_last_words_are_told(forked, monkeypatch):
+    monkeypatch.setitem(CONTENDERS, "bare", dies)
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: multiprocessing.context.ForkContext())
+    with pytest.raises(RuntimeError, match=r"has died: no such kernel image$"):
+        Team("bare", Work(8, 64, 1)).ready()
 
 
 RATES = {"harness": [90.0, 100.0, 110.0], "loop": [100.0, 100.0, 100.0]}
@@ -141,15 +155,52 @@ def test_bad_input_is_one_line(words, said, capsys):
     assert capsys.readouterr().err == f"lenet_lab: {said}\n"
 
 
+def test_sizes_are_whole_numbers(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "--batches", "8,x"])
+    assert end.value.code == 2
+    assert "argument --batches: 8,x: whole numbers, 1 or more" in capsys.readouterr().err
+
+
 def test_measurements_are_written(tmp_path, monkeypatch, capsys):
     row = Row("side", "batch 8", "harness", "images/s", (1.0, 2.0, 4.0), "loop", 0.5, 0.9)
-    monkeypatch.setitem(CASES, "side", lambda rounds, root, say: iter([row]))
+    said = []
+
+    def side(asked):
+        said.append((asked.rounds, asked.batches, asked.sizes))
+        yield row
+
+    monkeypatch.setitem(CASES, "side", side)
+    out = tmp_path / "bench.json"
     with pytest.raises(SystemExit) as end:
-        main(["bench", "side", "--out", str(tmp_path / "bench.json")])
+        main(["bench", "side", "--rounds", "2", "--batches", "8,32", "--sizes", "4", "--out", str(out)])
     assert end.value.code == 0
-    (written,) = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert said == [(2, (8, 32), (4,))]
+    (written,) = json.loads(out.read_text())["rows"]
     assert (written["median"], written["goal"]) == (2.0, 0.9)
     assert "at least 0.90: missed" in capsys.readouterr().out
+
+
+def test_what_was_measured_before_a_contender_failed_is_kept(tmp_path, monkeypatch, capsys):
+    row = Row("side", "batch 8", "harness", "images/s", (1.0, 2.0, 4.0))
+
+    def side(asked):
+        yield row
+        raise RuntimeError("bare: no memory")
+
+    monkeypatch.setitem(CASES, "side", side)
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "side", "--out", str(tmp_path / "bench.json")])
+    assert end.value.code == 1
+    assert [one["contender"] for one in json.loads((tmp_path / "bench.json").read_text())["rows"]] == ["harness"]
+    told = capsys.readouterr()
+    assert "bench: side: bare: no memory" in told.err
+    assert "harness" in told.out
+
+
+def test_an_epoch_on_a_gpu_is_long_enough_to_be_timed():
+    assert [cases.images_of(batch) for batch in (8, 128, 2)] == [6400, 25_600, 1600]
+    assert cases.images_of(512, gpu=True) == cases.GPU_STEPS * 512
 
 
 def test_a_time_that_was_promised_is_met_or_missed():

@@ -18,6 +18,7 @@ from lenet_lab.bench.teams import Teams
 BATCHES = (8, 32, 128, 512)
 IMAGES = {8: 6400, 32: 12_800, 128: 25_600, 512: 25_600}
 PACK = 16
+GOAL_PACK = 256  # of the goal on a GPU
 # case, contender, unit -> what its median should be at most
 MOST = {
     ("start", "job, full artifacts", "s"): 2.5,
@@ -28,6 +29,32 @@ MOST = {
 }
 
 Say = Callable[[str], None]
+GPU_STEPS = 800  # of an epoch, at least: Lightning's end of an epoch takes as long as some tens of a GPU's
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How to measure.
+
+    Attributes:
+        rounds: of each measurement.
+        root: the folder of MNIST's files, or None.
+        say: told what is being measured.
+        batches: the batch sizes, None for those of the case.
+        sizes: of packs, likewise.
+    """
+
+    rounds: int
+    root: str | None
+    say: Say
+    batches: tuple[int, ...] | None = None
+    sizes: tuple[int, ...] | None = None
+
+
+def images_of(batch: int, gpu: bool = False) -> int:
+    """Images of an epoch."""
+    images = IMAGES.get(batch, min(max(800 * batch, 1600), 25_600))
+    return max(images, GPU_STEPS * batch) if gpu else images
 
 
 @dataclass(frozen=True)
@@ -87,20 +114,21 @@ def rows_of(
     return rows
 
 
-def epoch(rounds: int, root: str | None, say: Say) -> Iterator[Row]:
+def epoch(asked: Asked) -> Iterator[Row]:
     """A whole epoch: bare loops, this harness, Lightning as in tutorials; with batch norm, too."""
-    cores = len(os.sched_getaffinity(0))
-    for batch, norm in [(batch, False) for batch in BATCHES] + [(batch, True) for batch in BATCHES[1:3]]:
-        work = Work(batch, IMAGES[batch], cores, root=root, batch_norm=norm)
-        asked = {"bare loop": ("bare", work, 1), "fastest loop": ("fastest", work, 1), "harness": ("harness", work, 1)}
+    cores, gpu, root = len(os.sched_getaffinity(0)), has_gpu(), asked.root
+    batches = asked.batches or BATCHES
+    for batch, norm in [(batch, False) for batch in batches] + [(batch, True) for batch in batches if 8 < batch < 512]:
+        work = Work(batch, images_of(batch, gpu), cores, root=root, batch_norm=norm)
+        who = {"bare loop": ("bare", work, 1), "fastest loop": ("fastest", work, 1), "harness": ("harness", work, 1)}
         if root is not None and not norm:
-            few = Work(batch, IMAGES[batch] // 4, cores, root=root)
-            asked["Lightning"] = ("lightning", few, 1)
-            asked["Lightning, 2 workers"] = ("lightning", Work(batch, few.images, cores, workers=2, root=root), 1)
-        setting = f"batch {batch}{', batch norm' if norm else ''}, {_threads(cores)}"
-        say(f"epoch, {setting}")
-        with Teams(asked) as teams:
-            rates = teams.rounds(rounds)
+            few = Work(batch, images_of(batch) // 4, cores, root=root)
+            who["Lightning"] = ("lightning", few, 1)
+            who["Lightning, 2 workers"] = ("lightning", Work(batch, few.images, cores, workers=2, root=root), 1)
+        setting = f"batch {batch}{', batch norm' if norm else ''}, {'cuda' if gpu else _threads(cores)}"
+        asked.say(f"epoch, {setting}")
+        with Teams(who) as teams:
+            rates = teams.rounds(asked.rounds)
         goals = [
             ("harness", "fastest loop", 1 / 1.05 if batch >= 32 else 1 / 1.15),
             ("bare loop", "fastest loop", None),
@@ -110,40 +138,40 @@ def epoch(rounds: int, root: str | None, say: Say) -> Iterator[Row]:
         yield from rows_of("epoch", setting, "images/s", rates, goals)
 
 
-def packed(rounds: int, root: str | None, say: Say) -> Iterator[Row]:
+def packed(asked: Asked) -> Iterator[Row]:
     """Many runs: one at a time with all threads, side by side, and packed, a pack a core."""
     cores = len(os.sched_getaffinity(0))
-    for batch in BATCHES[:3]:
-        one = Work(batch, IMAGES[batch], cores)
-        each = Work(batch, IMAGES[batch], 1)
-        several = Work(batch, IMAGES[batch] // 4, 1, replicas=PACK)
-        asked = {
+    for batch in asked.batches or BATCHES[:3]:
+        one = Work(batch, images_of(batch), cores)
+        each = Work(batch, images_of(batch), 1)
+        several = Work(batch, images_of(batch) // 4, 1, replicas=PACK)
+        who = {
             "one at a time": ("harness", one, 1),
             "side by side": ("harness", each, cores),
             f"packs of {PACK}": ("pack", several, cores),
         }
-        say(f"packed, batch {batch}")
-        with Teams(asked) as teams:
-            rates = teams.rounds(rounds)
+        asked.say(f"packed, batch {batch}")
+        with Teams(who) as teams:
+            rates = teams.rounds(asked.rounds)
         goal = {8: 2.0, 32: 1.3}.get(batch)
         goals = [(f"packs of {PACK}", "one at a time", goal), ("side by side", "one at a time", None)]
         yield from rows_of("packed", f"batch {batch}, {cores} cores", "images/s", rates, goals)
 
 
-def side(rounds: int, root: str | None, say: Say) -> Iterator[Row]:
+def side(asked: Asked) -> Iterator[Row]:
     """Jobs side by side, a thread each, against as many bare loops side by side."""
     cores = len(os.sched_getaffinity(0))
-    for batch in (8, 32, 128):
-        work, whole = Work(batch, IMAGES[batch], 1), Work(batch, IMAGES[batch], cores)
-        asked = {
+    for batch in asked.batches or (8, 32, 128):
+        work, whole = Work(batch, images_of(batch), 1), Work(batch, images_of(batch), cores)
+        who = {
             "bare loops": ("bare", work, cores),
             "fastest loops": ("fastest", work, cores),
             "harness": ("harness", work, cores),
             "one process": ("harness", whole, 1),
         }
-        say(f"side by side, batch {batch}")
-        with Teams(asked) as teams:
-            rates = teams.rounds(rounds)
+        asked.say(f"side by side, batch {batch}")
+        with Teams(who) as teams:
+            rates = teams.rounds(asked.rounds)
         goals = [
             ("harness", "fastest loops", 0.9),
             ("bare loops", "fastest loops", None),
@@ -152,39 +180,51 @@ def side(rounds: int, root: str | None, say: Say) -> Iterator[Row]:
         yield from rows_of("side", f"batch {batch}, {cores} processes", "images/s", rates, goals)
 
 
-def starting(rounds: int, root: str | None, say: Say) -> Iterator[Row]:
+def starting(asked: Asked) -> Iterator[Row]:
     """Whole processes, from nothing: help, the first step of training; what a job costs beside its training."""
-    for setting, unit, values, goals in start(rounds, say):
+    for setting, unit, values, goals in start(asked.rounds, asked.say):
         yield from rows_of("start", setting, unit, values, goals, less_is_better=True)
 
 
-def replicas(rounds: int, root: str | None, say: Say) -> Iterator[Row]:
+def replicas(asked: Asked) -> Iterator[Row]:
     """Packs of growing size in one process, on the GPU where there is one, and their share of what the device can do.
 
-    An image takes six operations a multiply-accumulate: two forward, four backward. Its traffic counts activations
-    written and read once forward and once backward, in float32; weights and caches are left out.
+    An image takes six operations a multiply-accumulate, two forward and four backward; the first layer none for its
+    input. Its traffic counts activations written and read once forward and once backward, in float32; on a GPU also the
+    weights of each update, sixteen times (read forward and backward; gradient, two moments and weight written and read
+    by what sums them, by Adam and by the step). Caches are left out.
     """
     import torch
 
     from lenet_lab.bench.contenders import lenet5
     from lenet_lab.models import layer_table
 
-    gpu = torch.cuda.is_available()
+    gpu = has_gpu()
     device = torch.device("cuda" if gpu else "cpu")
-    table = layer_table(lenet5(), (1, 28, 28))
-    operations = 6 * sum(row.macs for row in table)
-    traffic = 4 * 4 * sum(math.prod(map(int, row.output.split("x"))) for row in table)
+    net = lenet5()
+    table = layer_table(net, (1, 28, 28))
+    macs = [row.macs for row in table if row.macs]
+    operations = 6 * sum(macs) - 2 * macs[0]
+    activations = sum(math.prod(map(int, row.output.split("x"))) for row in table)
+    weights = sum(value.numel() for value in net.parameters())
     flops, bandwidth = arithmetic(device), memory(device)
     cores = len(os.sched_getaffinity(0))
-    sizes = (4, 16, 64, 256) if gpu else (2, 4, 8, 16)
-    for batch in BATCHES[:3]:
-        images = IMAGES[batch] if gpu else IMAGES[batch] // 4
-        asked = {"one run": ("harness", Work(batch, images, cores), 1)}
-        asked |= {f"pack of {size}": ("pack", Work(batch, images, cores, replicas=size), 1) for size in sizes}
-        say(f"replicas, batch {batch}")
-        with Teams(asked) as teams:
-            rates = teams.rounds(rounds)
-        goals = [(name, "one run", 100.0 if gpu and name == "pack of 256" else None) for name in list(asked)[1:]]
+    sizes = asked.sizes or ((4, 16, 64, 256) if gpu else (2, 4, 8, 16))
+    for batch in asked.batches or BATCHES[:3]:
+        images = images_of(batch) if gpu else images_of(batch) // 4
+        traffic = 4 * (4 * activations + (16 * weights / batch if gpu else 0))
+        who = {"one run": ("harness", Work(batch, images_of(batch, gpu) if gpu else images, cores), 1)}
+        who |= {f"pack of {size}": ("pack", Work(batch, images, cores, replicas=size), 1) for size in sizes}
+        if gpu:
+            who |= {f"compiled, {max(sizes)}": ("compiled", Work(batch, images, cores, replicas=max(sizes)), 1)}
+            if asked.root is not None:
+                who |= {"Lightning": ("lightning", Work(batch, images_of(batch) // 4, cores, root=asked.root), 1)}
+        asked.say(f"replicas, batch {batch}")
+        with Teams(who) as teams:
+            rates = teams.rounds(asked.rounds)
+        # 100 times one run of this harness; of larger batches the card's memory does not hold so much
+        most = {f"pack of {GOAL_PACK}", f"compiled, {GOAL_PACK}"} if gpu and batch <= 32 else set()
+        goals = [(name, "one run", 100.0 if name in most else None) for name in list(who)[1:]]
         setting = f"batch {batch}, {device.type}"
         yield from rows_of("replicas", setting, "images/s", rates, goals)
         shares = {
@@ -195,33 +235,32 @@ def replicas(rounds: int, root: str | None, say: Say) -> Iterator[Row]:
         yield from rows_of("replicas", setting, "%", shares, [])
 
 
-def translated(rounds: int, root: str | None, say: Say) -> Iterator[Row]:
+def translated(asked: Asked) -> Iterator[Row]:
     """Packs as they are, and with the forward pass and the loss compiled; one thread, or one GPU."""
-    import torch
-
-    gpu = torch.cuda.is_available()
-    for batch, size in ((8, 256), (32, 256)) if gpu else ((1, 5), (1, 10), (8, 16)):
-        work = Work(batch, IMAGES[batch] if gpu else 200 * batch, 1, replicas=size)
+    gpu = has_gpu()
+    sizes = [(batch, max(asked.sizes or (256,))) for batch in asked.batches or (8, 32)]
+    for batch, size in sizes if gpu else ((1, 5), (1, 10), (8, 16)):
+        work = Work(batch, images_of(batch) if gpu else 200 * batch, 1, replicas=size)
         setting = f"batch {batch}, pack of {size}, {'cuda' if gpu else '1 thread'}"
-        say(f"compiled, {setting}")
+        asked.say(f"compiled, {setting}")
         with Teams({"as it is": ("pack", work, 1), "compiled": ("compiled", work, 1)}) as teams:
-            rates = teams.rounds(rounds)
+            rates = teams.rounds(asked.rounds)
         yield from rows_of("compiled", setting, "images/s", rates, [("compiled", "as it is", None)])
 
 
-def stores(rounds: int, root: str | None, say: Say) -> Iterator[Row]:
+def stores(asked: Asked) -> Iterator[Row]:
     """A store with 10,000 runs."""
-    for setting, unit, values, goals in crowded(rounds, say):
+    for setting, unit, values, goals in crowded(asked.rounds, asked.say):
         yield from rows_of("stores", setting, unit, values, goals, less_is_better=True)
 
 
-def profiled(rounds: int, root: str | None, say: Say) -> Iterator[Row]:
+def profiled(asked: Asked) -> Iterator[Row]:
     """Where an epoch's time goes; the profiler itself makes Python's part larger than it is."""
-    for setting, unit, values, goals in profile(rounds, say):
+    for setting, unit, values, goals in profile(asked.rounds, asked.say):
         yield from rows_of("profile", setting, unit, values, goals)
 
 
-CASES: dict[str, Callable[[int, str | None, Say], Iterator[Row]]] = {
+CASES: dict[str, Callable[[Asked], Iterator[Row]]] = {
     "epoch": epoch,
     "packed": packed,
     "side": side,
@@ -233,13 +272,20 @@ CASES: dict[str, Callable[[int, str | None, Say], Iterator[Row]]] = {
 }
 
 
-def run_case(name: str, rounds: int, root: str | None, say: Say) -> list[Row]:
-    """Measure one case.
+def run_case(name: str, asked: Asked) -> Iterator[Row]:
+    """Measure one case, a row as soon as it is there.
 
     Raises:
         RuntimeError: a contender has failed.
     """
-    return list(CASES[name](rounds, root, say))
+    yield from CASES[name](asked)
+
+
+def has_gpu() -> bool:
+    """Whether the contenders will train on one."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _threads(count: int) -> str:

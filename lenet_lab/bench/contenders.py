@@ -146,6 +146,8 @@ def lightning(work: Work) -> Epoch:
 
         class Clock(pl.Callback):
             def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+                if pl_module.device.type == "cuda":
+                    torch.cuda.synchronize()
                 ends.append(time.perf_counter())
 
         trainer = pl.Trainer(

@@ -18,8 +18,9 @@ def arithmetic(device: torch.device, side: int | None = None) -> float:
     return 2 * n**3 / _fastest(lambda: a @ b, device)
 
 
-def memory(device: torch.device, mebibytes: int = 512) -> float:
-    """Bytes a second read and written by a copy that no cache holds."""
+def memory(device: torch.device, mebibytes: int | None = None) -> float:
+    """Bytes a second read and written by a copy that no cache holds, and that takes longer than to ask for it."""
+    mebibytes = mebibytes or (4096 if device.type == "cuda" else 512)
     source = torch.zeros(mebibytes * 2**18, device=device)
     target = torch.empty_like(source)
     return 2 * source.numel() * 4 / _fastest(lambda: target.copy_(source), device)

@@ -15,8 +15,15 @@ def machine() -> str:
     import torch
 
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "pytorch-lightning", "mlflow"))
+    versions = ", ".join(f"{name} {_version(name)}" for name in ("torch", "pytorch-lightning", "mlflow"))
     return f"{_processor()}, {len(os.sched_getaffinity(0))} cores{gpu}; Python {platform.python_version()}, {versions}"
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:  # on the path, but not installed
+        return "?"
 
 
 def _processor() -> str:

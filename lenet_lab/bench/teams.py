@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -16,29 +18,40 @@ class Team:
 
     def __init__(self, name: str, work: Work, processes: int = 1) -> None:
         context = multiprocessing.get_context("spawn")
-        self.members: list[tuple[Any, Any]] = []
+        self.members: list[tuple[Any, Any, Any]] = []
         for _ in range(processes):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(name, work, theirs), daemon=name != "lightning")
+            log = tempfile.NamedTemporaryFile(prefix="lenet_lab-bench-", suffix=".log")  # noqa: SIM115
+            process = context.Process(target=_serve, args=(name, work, theirs, log.name), daemon=name != "lightning")
             process.start()
             theirs.close()
-            self.members.append((process, ours))
-        for _, pipe in self.members:
-            _answer(pipe)
+            self.members.append((process, ours, log))
+
+    def ready(self) -> Team:
+        """Wait until all of them can begin.
+
+        Raises:
+            RuntimeError: one of them cannot.
+        """
+        for _, pipe, log in self.members:
+            _answer(pipe, log)
+        return self
 
     def epoch(self) -> float:
         """Train one epoch each, at the same time: images a second, all together."""
-        for _, pipe in self.members:
+        for _, pipe, _ in self.members:
             pipe.send("epoch")
-        return sum(images / seconds for images, seconds in [_answer(pipe) for _, pipe in self.members])
+        return sum(images / seconds for images, seconds in [_answer(pipe, log) for _, pipe, log in self.members])
 
     def end(self) -> None:
         """Let the processes go."""
-        for process, pipe in self.members:
+        for _, pipe, _ in self.members:
             pipe.close()
+        for process, _, log in self.members:
             process.join(10)
             if process.is_alive():
                 process.kill()
+            log.close()
 
 
 class Teams:
@@ -50,8 +63,14 @@ class Teams:
 
     def __enter__(self) -> Teams:
         try:
-            for name, (contender, work, processes) in self.asked.items():
-                self.teams[name] = Team(contender, work, processes)
+            measuring = [name for name, (contender, _, _) in self.asked.items() if contender == "fastest"]
+            others = [name for name in self.asked if name not in measuring]
+            for together in (others, *([name] for name in measuring)):  # who measures while it starts does so alone
+                started = {name: Team(*self.asked[name]) for name in together}
+                self.teams |= started
+                for team in started.values():
+                    team.ready()
+            self.teams = {name: self.teams[name] for name in self.asked}
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -75,21 +94,22 @@ class Teams:
         return rates
 
 
-def _answer(pipe: Any) -> Any:
+def _answer(pipe: Any, log: Any) -> Any:
     try:
         kind, value = pipe.recv()
     except EOFError:
-        raise RuntimeError("a process of the benchmark has died") from None
+        said = Path(log.name).read_text(errors="replace").strip().splitlines()
+        raise RuntimeError(": ".join(["a process of the benchmark has died", *said[-1:]])) from None
     if kind == "error":
         raise RuntimeError(value)
     return value
 
 
-def _serve(name: str, work: Work, pipe: Any) -> None:
+def _serve(name: str, work: Work, pipe: Any, log: str) -> None:
     os.environ["OMP_NUM_THREADS"] = str(work.threads)
-    nobody = os.open(os.devnull, os.O_WRONLY)  # hears what libraries say
-    os.dup2(nobody, 1)
-    os.dup2(nobody, 2)
+    hears = os.open(log, os.O_WRONLY | os.O_APPEND)  # what libraries say
+    os.dup2(hears, 1)
+    os.dup2(hears, 2)
     try:
         import torch
 

@@ -24,9 +24,11 @@ def main(words: Sequence[str]) -> int:
         help="epoch, packed, side, replicas, compiled, start, stores or profile; default: epoch",
     )
     args.add_argument("--rounds", type=int, default=5, metavar="N", help="of each measurement (default: 5)")
+    args.add_argument("--batches", type=_numbers, metavar="N,N", help="batch sizes of a case, instead of its own")
+    args.add_argument("--sizes", type=_numbers, metavar="N,N", help="of the packs of replicas, likewise")
     args.add_argument("--out", type=Path, metavar="FILE", help="also write the measurements as JSON")
     chosen = args.parse_args(words)
-    from lenet_lab.bench import CASES, run_case, text
+    from lenet_lab.bench import CASES, Asked, Row, run_case, text
     from lenet_lab.bench.machine import machine, mnist_root
     from lenet_lab.records import LabError
 
@@ -41,18 +43,34 @@ def main(words: Sequence[str]) -> int:
     root = mnist_root()
     if root is None and "epoch" in asked:
         print("the MNIST files are not here, so Lightning with torchvision's data set is left out", file=sys.stderr)
-    measured, failed = [], False
+    how = Asked(
+        chosen.rounds,
+        root,
+        lambda what: print(f"measuring: {what}", file=sys.stderr, flush=True),
+        chosen.batches,
+        chosen.sizes,
+    )
+    measured: list[Row] = []
+    failed = False
     for name in asked:
+        rows: list[Row] = []
         try:
-            rows = run_case(name, chosen.rounds, root, lambda what: print(f"measuring: {what}", file=sys.stderr))
+            for row in run_case(name, how):
+                rows.append(row)
+                if chosen.out is not None:  # at once: what was measured is not lost with what comes later
+                    said = [{**asdict(one), "median": one.median} for one in (*measured, *rows)]
+                    chosen.out.write_text(json.dumps({"machine": machine(), "rows": said}, indent=1) + "\n")
         except RuntimeError as error:
             print(f"lenet_lab: bench: {name}: {error}", file=sys.stderr)
             failed = True
-            continue
-        print(f"\n{name}\n{text(rows)}", flush=True)
+        if rows:
+            print(f"\n{name}\n{text(rows)}", flush=True)
         measured += rows
     print(f"\n{machine()}")
-    if chosen.out is not None:
-        said = {"machine": machine(), "rows": [{**asdict(row), "median": row.median} for row in measured]}
-        chosen.out.write_text(json.dumps(said, indent=1) + "\n")
     return 1 if failed else 0
+
+
+def _numbers(words: str) -> tuple[int, ...]:
+    if not all(word.isdigit() and int(word) for word in words.split(",")):
+        raise argparse.ArgumentTypeError(f"{words}: whole numbers, 1 or more, with commas between them")
+    return tuple(int(word) for word in words.split(","))
