@@ -54,6 +54,7 @@ bench-gpu-device: $(STAMP)
 
 bench-gpu-packs: bench-gpu-device
 	PYTHONPATH=$(CURDIR):$$PYTHONPATH $(BIN)/python -m lenet_lab bench replicas --batches 8,32 --sizes 64,256 --rounds 3 --out docs/data/bench-gpu.json
+	PYTHONPATH=$(CURDIR):$$PYTHONPATH $(BIN)/python docs/performance.py
 
 bench-gpu-ddp: bench-gpu-device
 	$(BIN)/python -m lenet_lab trainer=gpu epochs=2 tracking.artifacts=minimal
@@ -64,12 +65,14 @@ bench-gpu-precision: bench-gpu-device
 	$(BIN)/python -m lenet_lab report precision
 
 bench-gpu-speedrun: bench-gpu-device
-	$(BIN)/python -m lenet_lab -m 'experiment=speedrun,speedrun_9934' tracking.artifacts=minimal
+	$(BIN)/python -m lenet_lab -m experiment=speedrun tracking.artifacts=minimal
+	$(BIN)/python -m lenet_lab -m experiment=speedrun_9934 tracking.artifacts=minimal
 	$(BIN)/python -m lenet_lab report speedrun
 	$(BIN)/python -m lenet_lab report speedrun_9934
 
 bench-gpu-epoch: bench-gpu-device
 	PYTHONPATH=$(CURDIR):$$PYTHONPATH $(BIN)/python -m lenet_lab bench epoch --batches 32,512 --rounds 3 --out docs/data/bench-gpu-epoch.json
+	PYTHONPATH=$(CURDIR):$$PYTHONPATH $(BIN)/python docs/performance.py
 
 lint: $(STAMP) ## formatting, lint and types
 	$(BIN)/ruff format --check .

@@ -11,6 +11,7 @@ from lenet_lab.bench import Row, markdown
 HERE = Path(__file__).resolve().parent
 PAGE, DATA, PICTURE = HERE / "performance.md", HERE / "data" / "bench.json", HERE / "images" / "profile.png"
 GPU_DATA = HERE / "data" / "bench-gpu.json"
+GPU_EPOCH = HERE / "data" / "bench-gpu-epoch.json"
 OTHER_DATA = HERE / "data" / "bench-other.json"  # parts of it, measured on another machine
 SECTIONS = (
     (
@@ -44,7 +45,8 @@ least 0.9 of bare loops side by side.""",
         "replicas",
         "Packs of growing size",
         """One process with all cores, or one GPU. The shares are of what this device was measured to do at most: float32 products of large
-matrices, and copying. An image counts six operations a multiply-accumulate, and its activations written and read once forward and once
+matrices, and copying. An image counts six operations a multiply-accumulate (four in the first layer, whose input needs no gradient; the
+rows below are from before that and a tenth too high in arithmetic), and its activations written and read once forward and once
 backward; on a CPU, whose caches hold them, weights are left out. On a GPU the goal is 100 times one run at a time with 256 replicas, for
 batches of 8 and 32: of larger ones its memory does not move that many.""",
     ),
@@ -191,8 +193,12 @@ def draw(measured: dict[str, Any], file: Path) -> None:
 
 def rendered() -> str:
     """The page of what lies in docs/data."""
-    more = [json.loads(file.read_text()) if file.exists() else None for file in (GPU_DATA, OTHER_DATA)]
-    return page(json.loads(DATA.read_text()), *more)
+    gpu, epoch, other = (
+        json.loads(file.read_text()) if file.exists() else None for file in (GPU_DATA, GPU_EPOCH, OTHER_DATA)
+    )
+    if gpu and epoch:
+        gpu["rows"] = epoch["rows"] + gpu["rows"]
+    return page(json.loads(DATA.read_text()), gpu or epoch, other)
 
 
 if __name__ == "__main__":

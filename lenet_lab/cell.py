@@ -28,6 +28,7 @@ NOT_IN_NAME = (
     "sweep",
     "trainer.threads",
     "trainer.compile",
+    "trainer.strategy",
     "trainer.accelerator",
     "name",
     *PLACES,
@@ -156,7 +157,8 @@ def _check_unused(cell: Cell, config: Config) -> None:
         return
     baseline = _baseline()
     for key in config.model.unused:
-        ours, plain = (_value(of.resolved, key) for of in (cell, baseline))
+        plain = _value(baseline.resolved, key)
+        ours = _value(cell.resolved, key, plain)
         if ours != plain:
             chosen, usual = cell.choices.get(key) or ours, baseline.choices.get(key) or plain
             refuse(key, chosen, f"model={cell.choices['model']} has no use for it; leave it at {_text(usual)}")
@@ -164,9 +166,10 @@ def _check_unused(cell: Cell, config: Config) -> None:
         refuse("trainer.accelerator", "gpu", f"model={cell.choices['model']} works on the CPU; allowed: auto, cpu")
 
 
-def _value(resolved: Mapping[str, Any], key: str) -> Any:
+def _value(resolved: Mapping[str, Any], key: str, otherwise: Any = None) -> Any:
+    """`otherwise`: where the configuration is an older one and has no such key in the group."""
     group, _, inner = key.partition(".")
-    return resolved[group][inner] if inner else resolved[group]
+    return resolved[group].get(inner, otherwise) if inner else resolved[group]
 
 
 @lru_cache(maxsize=1)
@@ -216,7 +219,7 @@ def _check_compilable(config: Config) -> None:
     if config.dropout.value > 0:
         refuse("trainer.compile", True, "torch cannot compile dropout's stream of numbers; allowed: null, false")
     if config.trainer.distributed:
-        refuse("trainer.compile", True, "with one process alone; allowed: null, false")
+        refuse("trainer.compile", True, "not under DistributedDataParallel; allowed: null, false")
     if config.early_stopping.value is not None:
         refuse(
             "trainer.compile", True, "a pack would be compiled anew for each run that stops early; allowed: null, false"

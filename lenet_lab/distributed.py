@@ -1,4 +1,4 @@
-"""The other processes of a run that trains on several devices of this machine.
+"""The other processes, if any, of a run that DistributedDataParallel trains on devices of this machine.
 
 They are started here, each with one rank and the resolved configuration, and not by Lightning: its way is to start
 the command line again, which in a sweep would be the sweep. Under torchrun or SLURM every process is there already.
@@ -22,10 +22,13 @@ from lenet_lab.engines import Execution
 
 
 class Ranks:
-    """A context in which the other local ranks of a run are alive; this process is rank 0."""
+    """A context in which the other local ranks of a run are alive, if it has several devices; this process is rank 0.
+
+    Several machines are left to who has started the processes there.
+    """
 
     def __init__(self, resolved: Mapping[str, Any], trainer: Trainer, execution: Execution) -> None:
-        self.ours = trainer.distributed and "LOCAL_RANK" not in os.environ
+        self.ours = trainer.distributed and trainer.nodes == 1 and "LOCAL_RANK" not in os.environ
         self.count = trainer.devices - 1 if self.ours else 0
         self.resolved, self.trainer, self.execution = resolved, trainer, execution
         self.processes: list[subprocess.Popen[bytes]] = []

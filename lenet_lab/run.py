@@ -138,7 +138,7 @@ class Life:
         if fitted.remark:
             print(fitted.remark, file=sys.stderr)
             tracked.tags({"lenet.remark": fitted.remark})
-        with self.execution.flushing():
+        with self.execution.exact():
             train_eval, test = fitted.evaluate(fitted.learned), fitted.evaluate(arrays.test)
         figures = {
             "train_eval/loss": float(train_eval.losses.double().mean()),

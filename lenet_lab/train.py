@@ -93,7 +93,7 @@ def recipe_of(config: Config, arrays: Arrays, execution: Execution) -> Recipe:
 def hardware_of(trainer: Trainer) -> Hardware:
     """On what it is trained."""
     kind = "gpu" if device_of(trainer).type == "cuda" else "cpu"
-    return Hardware(kind, trainer.devices, trainer.nodes, trainer.precision, trainer.distributed)
+    return Hardware(kind, trainer.devices, trainer.nodes, trainer.precision, trainer.strategy)
 
 
 def _network(
@@ -184,8 +184,8 @@ def execution_of(config: Config, packed: bool = False) -> Execution:
     trainer, over_batches = config.trainer, isinstance(config.norm, BatchNorm) and config.norm.place != "fc"
     batch, device = config.batch_size.value, device_of(trainer)
     how = choose(batch, trainer.world_size, device, threads(config), over_batches)
-    if trainer.precision == "16-mixed" and isinstance(config.optimizer, Sgd):
-        # where the scaler leaves out the very first step, torch 2.11's fused kernel leaves the momentum as it finds it
+    if trainer.precision == "16-mixed" and isinstance(config.optimizer, Sgd) and config.optimizer.momentum:
+        # where the scaler leaves out the very first step, torch's fused kernel leaves the momentum as it finds it
         how = replace(how, fused=False)
     if config.model.engine != "gradient":
         return replace(how, flush_denormals=False)

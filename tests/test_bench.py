@@ -87,7 +87,7 @@ def forked(monkeypatch):
 def test_teams_are_asked_in_turn(forked):
     with Teams({"one": ("bare", Work(8, 64, 1), 1), "two": ("bare", Work(8, 64, 1), 2)}) as teams:
         rates = teams.rounds(2)
-        processes = [process for team in teams.teams.values() for process, _, _ in team.members]
+        processes = [process for team in teams.teams.values() for process, *_ in team.members]
     assert [len(rates[name]) for name in ("one", "two")] == [2, 2]
     assert min(rates["one"] + rates["two"]) > 0
     assert not any(process.is_alive() for process in processes)
@@ -96,7 +96,7 @@ def test_teams_are_asked_in_turn(forked):
 @pytest.mark.slow
 def test_a_contender_that_fails_is_named(forked):
     with pytest.raises(RuntimeError, match=r"^bare: "):
-        Team("bare", Work(0, 64, 1)).ready().epoch()
+        Team().start("bare", Work(0, 64, 1)).ready().epoch()
 
 
 def dies(work):
@@ -109,7 +109,7 @@ def test_of_a_contender_that_died_its_last_words_are_told(forked, monkeypatch):
     monkeypatch.setitem(CONTENDERS, "bare", dies)
     monkeypatch.setattr(multiprocessing, "get_context", lambda method: multiprocessing.context.ForkContext())
     with pytest.raises(RuntimeError, match=r"has died: no such kernel image$"):
-        Team("bare", Work(8, 64, 1)).ready()
+        Team().start("bare", Work(8, 64, 1)).ready()
 
 
 RATES = {"harness": [90.0, 100.0, 110.0], "loop": [100.0, 100.0, 100.0]}
@@ -145,6 +145,11 @@ def test_the_line_of_a_job_is_found():
             "bench: nothing: no such case; allowed: epoch, packed, side, replicas, compiled, start, stores, profile",
         ),
         (["--rounds", "0"], "bench: --rounds 0: must be 1 or more"),
+        (
+            ["start", "--batches", "8"],
+            "bench: --batches: start has its own; allowed with: epoch, packed, side, replicas, compiled",
+        ),
+        (["epoch", "--sizes", "8"], "bench: --sizes: epoch has its own; allowed with: replicas, compiled"),
         (["--out", "/nowhere/at/all.json"], "bench: --out /nowhere/at/all.json: no folder /nowhere/at"),
     ],
 )
@@ -170,10 +175,10 @@ def test_measurements_are_written(tmp_path, monkeypatch, capsys):
         said.append((asked.rounds, asked.batches, asked.sizes))
         yield row
 
-    monkeypatch.setitem(CASES, "side", side)
+    monkeypatch.setitem(CASES, "replicas", side)
     out = tmp_path / "bench.json"
     with pytest.raises(SystemExit) as end:
-        main(["bench", "side", "--rounds", "2", "--batches", "8,32", "--sizes", "4", "--out", str(out)])
+        main(["bench", "replicas", "--rounds", "2", "--batches", "8,32", "--sizes", "4", "--out", str(out)])
     assert end.value.code == 0
     assert said == [(2, (8, 32), (4,))]
     (written,) = json.loads(out.read_text())["rows"]
@@ -198,9 +203,40 @@ def test_what_was_measured_before_a_contender_failed_is_kept(tmp_path, monkeypat
     assert "harness" in told.out
 
 
-def test_an_epoch_on_a_gpu_is_long_enough_to_be_timed():
-    assert [cases.images_of(batch) for batch in (8, 128, 2)] == [6400, 25_600, 1600]
-    assert cases.images_of(512, gpu=True) == cases.GPU_STEPS * 512
+def test_an_epoch_is_long_enough_to_be_timed():
+    for batch in (1, 2, 8, 32, 100, 128, 512, 30_000):
+        assert cases.images_of(batch) // 4 // batch >= 2, "a quarter of it is asked for, too"
+        assert cases.images_of(batch, gpu=True) / batch >= 800
+
+
+def test_who_measures_while_it_starts_does_so_alone(monkeypatch):
+    told = []
+
+    class Quiet(Team):
+        def start(self, name, work, processes=1):
+            self.name = name
+            told.append(f"start {name}")
+            return self
+
+        def ready(self):
+            told.append(f"ready {self.name}")
+            return self
+
+    monkeypatch.setattr("lenet_lab.bench.teams.Team", Quiet)
+    work = Work(8, 64, 1)
+    with Teams({"a": ("bare", work, 1), "b": ("fastest", work, 1), "c": ("harness", work, 1)}) as teams:
+        assert list(teams.teams) == ["a", "b", "c"]
+    assert told == ["start bare", "start harness", "ready bare", "ready harness", "start fastest", "ready fastest"]
+
+
+@pytest.mark.slow
+def test_a_contender_that_dies_between_two_epochs_is_told(forked):
+    team = Team().start("bare", Work(8, 64, 1)).ready()
+    team.members[0].process.kill()
+    team.members[0].process.join()
+    with pytest.raises(RuntimeError, match="has died"):
+        team.epoch()
+    team.end()
 
 
 def test_a_time_that_was_promised_is_met_or_missed():

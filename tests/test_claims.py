@@ -356,7 +356,7 @@ def test_the_committed_page_is_what_its_exports_give(tmp_path, monkeypatch, caps
         whole = page.read_text()
         page.write_text(whole.replace("reproduced", "doubtful", 1))
         assert main(["--check"]) == 1
-        assert f"stale: {page.name};" in capsys.readouterr().out
+        assert f"stale: {page.relative_to(tmp_path)};" in capsys.readouterr().out
         page.write_text(whole)
 
 
@@ -418,6 +418,7 @@ def test_what_is_missing_is_run_once_and_the_page_stands_on_its_exports(tmp_path
         (("--run", "--seeds", "0"), "a whole number of seeds"),
         (("--budget", "2h"), "of --run"),
         (("A", "--write"), "name no sources"),
+        (("--check", "--out", "/"), "--out /: has no name to call the page by"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, words, wrong):

@@ -163,6 +163,7 @@ def test_a_signal_is_heard_while_a_library_works():
         "pool=max", "norm=bn", "optimizer=sgd", "lr=0.1", "batch_size=8", "epochs=9", "schedule=cosine",
         "loss.label_smoothing=0.1",
         "order=fixed", "checkpoint=last", "test_curve=true", "trainer.precision=64-true", "trainer.devices=2",
+        "trainer.strategy=ddp",
     ],
 )  # fmt: skip
 def test_what_trains_networks_is_refused(word):
@@ -170,6 +171,14 @@ def test_what_trains_networks_is_refused(word):
         ready_of("knn", word)
     assert "\n" not in str(refusal.value)
     assert str(refusal.value).startswith(word.partition("=")[0].partition(".")[0])
+
+
+def test_a_record_from_before_a_key_is_taken_as_it_is():
+    """What a model has no use for may have come later than the run."""
+    cell = compose_cell(["data=digits", "model=knn"])
+    trainer = {key: value for key, value in cell.resolved["trainer"].items() if key != "strategy"}
+    older = replace(cell, resolved={**cell.resolved, "trainer": trainer})
+    assert make_ready(older).key == make_ready(cell).key
 
 
 def test_a_classical_model_has_no_layers():

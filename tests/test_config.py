@@ -328,6 +328,8 @@ def test_where_things_are_written_is_not_in_the_key():
         ("tracking.artifacts=full",),
         ("data.root=/elsewhere", "data.download=false"),
         ("trainer=cpu", "trainer.threads=3"),
+        ("trainer=ddp_cpu", "trainer.devices=1"),
+        ("trainer.strategy=ddp",),
     ]
     base = run_key(resolved(), "digest")
     assert {" ".join(words): run_key(resolved(*words), "digest") for words in same} == {
@@ -391,6 +393,7 @@ def test_a_run_is_named_after_what_sets_it_apart():
     for word in ("data=digits", "pool=max", "lr="):
         assert word in ready.name
     assert "tracking" not in ready.name
+    assert "strategy" not in make_ready(compose_cell(["data=digits", "trainer.strategy=ddp"])).name
     assert make_ready(compose_cell(["experiment=demo"])).name == "experiment=demo seed=0"
     assert make_ready(compose_cell(["experiment=demo", "pool=max"])).name == "pool=max seed=0"
 

@@ -96,7 +96,16 @@ def test_one_process_under_ddp_is_under_ddp(monkeypatch):
     built, trainer = {}, pl.Trainer
     monkeypatch.setattr(engine.pl, "Trainer", lambda **how: built.update(how) or trainer(**how))
     config = parse(
-        compose_cell(["data=digits", "data.train_size=64", "epochs=1", "trainer=ddp_cpu", "trainer.devices=1"]).resolved
+        compose_cell(
+            [
+                "data=digits",
+                "data.train_size=64",
+                "epochs=1",
+                "trainer=ddp_cpu",
+                "trainer.devices=1",
+                "trainer.threads=1",
+            ]
+        ).resolved
     )
     execution = execution_of(config)
     with Ranks({}, config.trainer, execution) as ranks:
@@ -107,6 +116,17 @@ def test_one_process_under_ddp_is_under_ddp(monkeypatch):
     assert not torch.distributed.is_initialized()
     alone = trained("data.train_size=64", "epochs=1")
     assert {**under.log_book[0], "time/epoch_s": 0} == {**alone.log_book[0], "time/epoch_s": 0}
+
+
+def test_machines_that_somebody_else_has_started_keep_their_addresses(monkeypatch):
+    """Under SLURM, whose processes have no LOCAL_RANK."""
+    config = parse(compose_cell(["data=digits", "trainer=nodes", "trainer.accelerator=cpu"]).resolved)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setenv("MASTER_ADDR", "first")
+    before = dict(os.environ)
+    with Ranks({}, config.trainer, execution_of(config)) as ranks:
+        assert ranks.processes == []
+        assert dict(os.environ) == before
 
 
 @pytest.mark.slow

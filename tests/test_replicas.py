@@ -201,6 +201,23 @@ def test_a_pack_that_was_cut_off_goes_on(who, when, resumed, tolerance, executio
         same(one, other, tolerance)
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_an_optimizer_that_counts_its_steps_goes_on(fused, tmp_path):
+    config, arrays = setting("optimizer=adam", "epochs=3")
+    asked = recipe(config, arrays, 0, execution=replace(EXECUTION, fused=fused))
+    (whole,) = packed(config, arrays, [asked])
+
+    def cut(figures, step):
+        if step == 3:
+            raise Cut
+
+    with pytest.raises(Cut):
+        packed(config, arrays, [asked], [tmp_path], [cut])
+    (went_on,) = packed(config, arrays, [asked], [tmp_path])
+    assert went_on.resumed_from == 2
+    same(whole, went_on, 0.0)
+
+
 def test_buffers_of_the_base_are_not_shared():
     config, arrays = setting("norm=bn")
     several = [recipe(config, arrays, seed) for seed in range(2)]
@@ -350,6 +367,24 @@ def test_a_compiled_run_alone_or_in_a_pack_is_the_run_as_it_is(words):
 
 
 @pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_all_is_compiled_before_the_first_epochs_clock_starts(replicas, monkeypatch):
+    """For the whole batches and the smaller last one; alone a replica's slices are as contiguous as they are wide."""
+    config, arrays = setting("optimizer=sgd", "epochs=1", "batch_size=64")
+    compiled = replace(EXECUTION, compiled=True)
+    several = [recipe(config, arrays, seed, execution=compiled) for seed in range(replicas)]
+    graphs, start = [], ReplicaNetworks.on_train_start
+
+    def counted(self):
+        start(self)
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+
+    monkeypatch.setattr(ReplicaNetworks, "on_train_start", counted)
+    packed(config, arrays, several)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs[0] > 0
+
+
+@pytest.mark.usefixtures("traced")
 def test_a_replica_leaves_a_compiled_pack():
     config, arrays = setting("optimizer=sgd", "activation=relu")
     compiled = replace(EXECUTION, compiled=True)
@@ -422,7 +457,7 @@ def test_a_run_that_was_compiled_goes_on_where_nothing_can_be(monkeypatch):
     [
         (["dropout=0.1"], "dropout"),
         (["model=knn"], "no gradient steps"),
-        (["trainer=ddp_cpu"], "one process"),
+        (["trainer=ddp_cpu"], "DistributedDataParallel"),
         (["early_stopping=3"], "stops early"),
         ([], "no compiler"),
     ],

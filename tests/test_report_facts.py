@@ -256,6 +256,11 @@ def test_trainer_settings_show_where_they_vary():
     assert common == {}
 
 
+def test_a_key_that_came_later_and_changes_no_number_sets_no_arms_apart():
+    where = {"trainer.strategy": "auto", "trainer.compile": "null"}
+    assert labelled({"a": {"pool": "max"}, "b": {"pool": "avg", **where}})[0] == {"a": "pool=max", "b": "pool=avg"}
+
+
 def test_labels_are_never_alike():
     found, _ = labelled({"a": {"pool": "max"}, "b": {"pool": "max"}})
     assert found == {"a": "model=? [a]", "b": "model=? [b]"}

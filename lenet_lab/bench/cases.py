@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import statistics
@@ -53,7 +54,7 @@ class Asked:
 
 def images_of(batch: int, gpu: bool = False) -> int:
     """Images of an epoch."""
-    images = IMAGES.get(batch, min(max(800 * batch, 1600), 25_600))
+    images = max(IMAGES.get(batch, min(800 * batch, 25_600)), 8 * batch)
     return max(images, GPU_STEPS * batch) if gpu else images
 
 
@@ -238,8 +239,9 @@ def replicas(asked: Asked) -> Iterator[Row]:
 def translated(asked: Asked) -> Iterator[Row]:
     """Packs as they are, and with the forward pass and the loss compiled; one thread, or one GPU."""
     gpu = has_gpu()
-    sizes = [(batch, max(asked.sizes or (256,))) for batch in asked.batches or (8, 32)]
-    for batch, size in sizes if gpu else ((1, 5), (1, 10), (8, 16)):
+    usual = ((8, 256), (32, 256)) if gpu else ((1, 5), (1, 10), (8, 16))
+    batches, sizes = ([asked.batches, asked.sizes][i] or sorted({each[i] for each in usual}) for i in range(2))
+    for batch, size in itertools.product(batches, sizes) if asked.batches or asked.sizes else usual:
         work = Work(batch, images_of(batch) if gpu else 200 * batch, 1, replicas=size)
         setting = f"batch {batch}, pack of {size}, {'cuda' if gpu else '1 thread'}"
         asked.say(f"compiled, {setting}")
@@ -260,6 +262,8 @@ def profiled(asked: Asked) -> Iterator[Row]:
         yield from rows_of("profile", setting, unit, values, goals)
 
 
+# What a case may be asked for; the others have settings of their own.
+BATCHED, SIZED = ("epoch", "packed", "side", "replicas", "compiled"), ("replicas", "compiled")
 CASES: dict[str, Callable[[Asked], Iterator[Row]]] = {
     "epoch": epoch,
     "packed": packed,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -213,7 +213,7 @@ def _loop(work: Work, way: Execution, device: torch.device) -> Epoch:
 
 
 def _switched(way: Execution, device: torch.device) -> AbstractContextManager[None]:
-    return way.applied() if device.type == "cpu" else nullcontext()
+    return way.applied() if device.type == "cpu" else way.exact()
 
 
 def _config(work: Work) -> Config:

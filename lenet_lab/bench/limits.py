@@ -20,10 +20,19 @@ def arithmetic(device: torch.device, side: int | None = None) -> float:
 
 def memory(device: torch.device, mebibytes: int | None = None) -> float:
     """Bytes a second read and written by a copy that no cache holds, and that takes longer than to ask for it."""
-    mebibytes = mebibytes or (4096 if device.type == "cuda" else 512)
-    source = torch.zeros(mebibytes * 2**18, device=device)
+    mebibytes = mebibytes or 512
+    if device.type == "cuda":
+        mebibytes = max(mebibytes, min(4096, torch.cuda.mem_get_info(device)[0] // 2**20 // 8))
+    rate = _copying(mebibytes * 2**18, device)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # others measure on this device while this process lives
+    return rate
+
+
+def _copying(numbers: int, device: torch.device) -> float:
+    source = torch.zeros(numbers, device=device)
     target = torch.empty_like(source)
-    return 2 * source.numel() * 4 / _fastest(lambda: target.copy_(source), device)
+    return 2 * 4 * numbers / _fastest(lambda: target.copy_(source), device)
 
 
 def _fastest(work: Callable[[], Tensor], device: torch.device) -> float:

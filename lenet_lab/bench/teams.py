@@ -8,24 +8,65 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from lenet_lab.bench.contenders import CONTENDERS, Work
+
+
+class Member(NamedTuple):
+    """A process, our end of its pipe, and what it and its libraries say."""
+
+    process: Any
+    pipe: Any
+    log: Any
+
+    def ask(self) -> None:
+        """Let it train an epoch.
+
+        Raises:
+            RuntimeError: it has died.
+        """
+        try:
+            self.pipe.send("epoch")
+        except OSError:
+            raise self._died() from None
+
+    def answer(self) -> Any:
+        """What it sends next.
+
+        Raises:
+            RuntimeError: it has failed, or died.
+        """
+        try:
+            kind, value = self.pipe.recv()
+        except (EOFError, OSError):
+            raise self._died() from None
+        if kind == "error":
+            raise RuntimeError(value)
+        return value
+
+    def _died(self) -> RuntimeError:
+        said = Path(self.log.name).read_text(errors="replace").strip().splitlines()
+        return RuntimeError(": ".join(["a process of the benchmark has died", *said[-1:]]))
 
 
 class Team:
     """One contender, or several that train side by side; its rate is the sum of theirs."""
 
-    def __init__(self, name: str, work: Work, processes: int = 1) -> None:
+    def __init__(self) -> None:
+        self.members: list[Member] = []
+
+    def start(self, name: str, work: Work, processes: int = 1) -> Team:
+        """Start its processes; `ready` waits for them."""
         context = multiprocessing.get_context("spawn")
-        self.members: list[tuple[Any, Any, Any]] = []
         for _ in range(processes):
             ours, theirs = context.Pipe()
             log = tempfile.NamedTemporaryFile(prefix="lenet_lab-bench-", suffix=".log")  # noqa: SIM115
             process = context.Process(target=_serve, args=(name, work, theirs, log.name), daemon=name != "lightning")
             process.start()
+            self.members.append(Member(process, ours, log))
             theirs.close()
-            self.members.append((process, ours, log))
+        return self
 
     def ready(self) -> Team:
         """Wait until all of them can begin.
@@ -33,25 +74,29 @@ class Team:
         Raises:
             RuntimeError: one of them cannot.
         """
-        for _, pipe, log in self.members:
-            _answer(pipe, log)
+        for member in self.members:
+            member.answer()
         return self
 
     def epoch(self) -> float:
-        """Train one epoch each, at the same time: images a second, all together."""
-        for _, pipe, _ in self.members:
-            pipe.send("epoch")
-        return sum(images / seconds for images, seconds in [_answer(pipe, log) for _, pipe, log in self.members])
+        """Train one epoch each, at the same time: images a second, all together.
+
+        Raises:
+            RuntimeError: one of them has failed.
+        """
+        for member in self.members:
+            member.ask()
+        return sum(images / seconds for images, seconds in [member.answer() for member in self.members])
 
     def end(self) -> None:
         """Let the processes go."""
-        for _, pipe, _ in self.members:
-            pipe.close()
-        for process, _, log in self.members:
-            process.join(10)
-            if process.is_alive():
-                process.kill()
-            log.close()
+        for member in self.members:
+            member.pipe.close()
+        for member in self.members:
+            member.process.join(10)
+            if member.process.is_alive():
+                member.process.kill()
+            member.log.close()
 
 
 class Teams:
@@ -59,18 +104,17 @@ class Teams:
 
     def __init__(self, asked: Mapping[str, tuple[str, Work, int]]) -> None:
         self.asked = asked
-        self.teams: dict[str, Team] = {}
+        self.teams = {name: Team() for name in asked}
 
     def __enter__(self) -> Teams:
+        measuring = [name for name, (contender, _, _) in self.asked.items() if contender == "fastest"]
+        others = [name for name in self.asked if name not in measuring]
         try:
-            measuring = [name for name, (contender, _, _) in self.asked.items() if contender == "fastest"]
-            others = [name for name in self.asked if name not in measuring]
             for together in (others, *([name] for name in measuring)):  # who measures while it starts does so alone
-                started = {name: Team(*self.asked[name]) for name in together}
-                self.teams |= started
-                for team in started.values():
-                    team.ready()
-            self.teams = {name: self.teams[name] for name in self.asked}
+                for name in together:
+                    self.teams[name].start(*self.asked[name])
+                for name in together:
+                    self.teams[name].ready()
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -92,17 +136,6 @@ class Teams:
                 if number:
                     rates[name].append(rate)
         return rates
-
-
-def _answer(pipe: Any, log: Any) -> Any:
-    try:
-        kind, value = pipe.recv()
-    except EOFError:
-        said = Path(log.name).read_text(errors="replace").strip().splitlines()
-        raise RuntimeError(": ".join(["a process of the benchmark has died", *said[-1:]])) from None
-    if kind == "error":
-        raise RuntimeError(value)
-    return value
 
 
 def _serve(name: str, work: Work, pipe: Any, log: str) -> None:

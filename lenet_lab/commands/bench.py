@@ -28,14 +28,18 @@ def main(words: Sequence[str]) -> int:
     args.add_argument("--sizes", type=_numbers, metavar="N,N", help="of the packs of replicas, likewise")
     args.add_argument("--out", type=Path, metavar="FILE", help="also write the measurements as JSON")
     chosen = args.parse_args(words)
-    from lenet_lab.bench import CASES, Asked, Row, run_case, text
+    from lenet_lab.bench import BATCHED, CASES, SIZED, Asked, Row, run_case, text
     from lenet_lab.bench.machine import machine, mnist_root
+    from lenet_lab.engines.checkpoints import write_whole
     from lenet_lab.records import LabError
 
     asked = chosen.case or ["epoch"]
     for name in asked:
         if name not in CASES:
             raise LabError(f"bench: {name}: no such case; allowed: {', '.join(CASES)}")
+        for option, value, able in (("--batches", chosen.batches, BATCHED), ("--sizes", chosen.sizes, SIZED)):
+            if value and name not in able:
+                raise LabError(f"bench: {option}: {name} has its own; allowed with: {', '.join(able)}")
     if chosen.rounds < 1:
         raise LabError(f"bench: --rounds {chosen.rounds}: must be 1 or more")
     if chosen.out is not None and not chosen.out.parent.is_dir():
@@ -59,7 +63,9 @@ def main(words: Sequence[str]) -> int:
                 rows.append(row)
                 if chosen.out is not None:  # at once: what was measured is not lost with what comes later
                     said = [{**asdict(one), "median": one.median} for one in (*measured, *rows)]
-                    chosen.out.write_text(json.dumps({"machine": machine(), "rows": said}, indent=1) + "\n")
+                    write_whole(
+                        chosen.out, (json.dumps({"machine": machine(), "rows": said}, indent=1) + "\n").encode()
+                    )
         except RuntimeError as error:
             print(f"lenet_lab: bench: {name}: {error}", file=sys.stderr)
             failed = True

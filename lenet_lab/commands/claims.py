@@ -152,11 +152,14 @@ def _pages(chapters: Sequence[Chapter], folder: Path) -> Mapping[Path, str]:
     import hashlib
 
     from lenet_lab.claims import page
+    from lenet_lab.records import LabError
     from lenet_lab.report import html, markdown
 
     made, table = page.document(chapters), page.table(chapters)
     seal = hashlib.sha256(table.encode()).hexdigest()
     folder = folder if folder.name not in ("", "..") else folder.resolve()
+    if not folder.name:
+        raise LabError(f"claims: --out {folder}: has no name to call the page by; allowed: a folder below it")
     return {
         folder.with_name(f"{folder.name}.md"): markdown.page(made, (), {}),
         folder.with_name(f"{folder.name}.html"): html.page(made, seal, {}, {}),
@@ -166,12 +169,12 @@ def _pages(chapters: Sequence[Chapter], folder: Path) -> Mapping[Path, str]:
 
 def _check(chapters: Sequence[Chapter], folder: Path) -> int:
     stale = [
-        path.name
+        str(path)
         for path, content in _pages(chapters, folder).items()
         if not path.is_file() or path.read_text(encoding="utf-8") != content
     ]
     if stale:
-        print(f"claims: {folder} is stale: {', '.join(stale)}; `python -m lenet_lab claims --write` writes it anew")
+        print(f"claims: stale: {', '.join(stale)}; `python -m lenet_lab claims --write` writes it anew")
     return 1 if stale else 0
 
 

@@ -15,7 +15,10 @@ from lenet_lab.data.batches import order
 from lenet_lab.data.module import CHUNK_IMAGES, EVAL_IMAGES, ArraysModule
 
 LEAST_EVAL = 100
-GPU_CHUNK_IMAGES = 1 << 18  # of all replicas; 0.8 GB of 28x28 images
+GPU_CHUNK_BYTES = (
+    1 << 30
+)  # of all replicas' images; twice that is held for a moment, three times where they are distorted
+GPU_CHUNK_STEPS = 100  # after each chunk people who watch hear of it
 
 
 class PackChunk:
@@ -45,7 +48,10 @@ class PackChunks:
         full = -(-len(split) // batch_size)
         self.steps = full if limit is None else min(full, limit)
         self.together = split.images.device.type != "cpu"
-        chunk = GPU_CHUNK_IMAGES if self.together else CHUNK_IMAGES
+        chunk = CHUNK_IMAGES
+        if self.together:
+            most = GPU_CHUNK_BYTES // (split.images[:1].numel() * split.images.element_size())
+            chunk = max(chunk, min(most, GPU_CHUNK_STEPS * batch_size * len(self.seeds)))
         # fixed for the life of a pack, whoever leaves it: Lightning asks for the number of chunks once
         self.per_chunk = max(1, chunk // batch_size // len(self.seeds))
         self.epoch = 0
@@ -79,9 +85,8 @@ class PackChunks:
             if self.together
             else self._in_turn(augment, rows, draws, places)
         )
-        # contiguous: a compiled pack knows one layout, and a slice of one batch has another than a slice of many
         for batch, truth in zip(batches, self.split.labels[rows].split(self.batch_size, dim=1), strict=True):
-            yield batch, truth.contiguous()
+            yield batch, _own(truth)
 
     def _in_turn(self, augment: Augmentation, rows: Tensor, draws: Tensor, places: Tensor) -> Iterator[Tensor]:
         """A replica's images at a time: what they are gathered from and distorted in stays in the CPU's cache."""
@@ -98,7 +103,12 @@ class PackChunks:
         if not isinstance(augment, NoAugmentation):
             images = torch.func.vmap(lambda one, own: augment.apply(one, own, places, self.levels))(images, draws)
         for batch in images.split(self.batch_size, dim=1):
-            yield batch.contiguous()
+            yield _own(batch)
+
+
+def _own(cut: Tensor) -> Tensor:
+    """A slice laid out by itself: a compiled pack knows one layout, and a slice has the strides of its whole."""
+    return cut.clone(memory_format=torch.contiguous_format)
 
 
 def eval_batches(split: Split, replicas: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -74,40 +74,32 @@ class Execution:
         torch.backends.mkldnn.set_flags(self.onednn)
         _keep_freed_memory()
         try:
-            with self.flushing(), _no_search_for_gpus(), _as_asked():
+            with self.exact(), _no_search_for_gpus():
                 yield
         finally:
             torch.set_num_threads(threads)
             torch.backends.mkldnn.set_flags(onednn)
 
     @contextmanager
-    def flushing(self) -> Iterator[None]:
-        """Subnormal numbers as this says, on every thread of torch, and put back."""
-        before = not torch.full((1,), SUBNORMAL).mul(1).any()
+    def exact(self) -> Iterator[None]:
+        """What decides bits, and no threads: subnormal numbers as this says, on every thread of torch, and put back.
+
+        On a GPU convolutions of 32-bit floats are done in 32 bits, by algorithms that give the same bits again; torch's
+        own choice is TF32, with 10 bits of mantissa, and whichever algorithm is fastest.
+        """
+        cudnn, before = torch.backends.cudnn, not torch.full((1,), SUBNORMAL).mul(1).any()
+        usual = cudnn.allow_tf32, cudnn.deterministic
         _flush(self.flush_denormals)
+        cudnn.allow_tf32, cudnn.deterministic = False, True
         try:
             yield
         finally:
             _flush(before)
+            cudnn.allow_tf32, cudnn.deterministic = usual
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the execution record."""
         return asdict(self)
-
-
-@contextmanager
-def _as_asked() -> Iterator[None]:
-    """On a GPU convolutions of 32-bit floats in 32 bits, by algorithms that give the same bits again.
-
-    torch's own choice is TF32, 10 bits of mantissa, and whichever algorithm is fastest.
-    """
-    cudnn = torch.backends.cudnn
-    before = cudnn.allow_tf32, cudnn.deterministic
-    cudnn.allow_tf32, cudnn.deterministic = False, True
-    try:
-        yield
-    finally:
-        cudnn.allow_tf32, cudnn.deterministic = before
 
 
 @contextmanager

@@ -60,8 +60,9 @@ class Fate:
             last, self.best or last, self.best_epoch, tuple(self.log_book), self.seconds, self.resumed_from
         )
 
-    def save(self, folder: Path, epoch: int, weights: State, optimizer: State, ended: bool) -> None:
-        """A checkpoint of this replica alone, two generations kept."""
+    def save(self, epoch: int, weights: State, optimizer: State, ended: bool) -> None:
+        """A checkpoint of this replica alone in its folder, two generations kept."""
+        assert self.folder is not None
         own = {
             "log_book": self.log_book,
             "best": dict(self.best),
@@ -70,8 +71,8 @@ class Fate:
             "optimizer": dict(optimizer),
             "ended": ended,
         }
-        VerifiedCheckpointIO().save_checkpoint(own, folder / f"{PREFIX}-{epoch:05d}.ckpt")
-        prune(folder, keep=2, prefix=PREFIX)
+        VerifiedCheckpointIO().save_checkpoint(own, self.folder / f"{PREFIX}-{epoch:05d}.ckpt")
+        prune(self.folder, keep=2, prefix=PREFIX)
 
     def load(self) -> Mapping[str, Any] | None:
         """The newest valid checkpoint of this replica, taken over; None where there is none."""
@@ -111,7 +112,7 @@ class Fates:
                 continue
             ended = not goes_on or epoch == self.epochs
             if fate.folder is not None:
-                fate.save(fate.folder, epoch, state(row), {} if ended else optimizer(row), ended)
+                fate.save(epoch, state(row), {} if ended else optimizer(row), ended)
             if ended:
                 fate.finish(state(row))
             else:

@@ -34,7 +34,7 @@ class Hardware:
     devices: int = 1
     nodes: int = 1
     precision: str = "32-true"
-    distributed: bool = False
+    strategy: str = "auto"  # "ddp": DistributedDataParallel for one process too
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _trainer(
         devices=hardware.devices,
         num_nodes=hardware.nodes,
         precision=hardware.precision,  # type: ignore[arg-type]
-        strategy="ddp" if hardware.distributed else "auto",
+        strategy="ddp" if several else hardware.strategy,
         sync_batchnorm=several and hardware.accelerator == "gpu",  # statistics of the whole batch
         max_epochs=recipe.epochs,
         logger=SinkLogger(sink) if sink is not None else False,

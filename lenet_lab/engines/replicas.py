@@ -83,7 +83,9 @@ class ReplicaNetworks(pl.LightningModule):
         """Lightning's hook: a GPU loads its libraries, and what is to be compiled is, before the clock starts."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.recipe.execution.compiled:
-            for size in {data.batch_size, len(data.train) % data.batch_size} - {0}:  # the last batch may be smaller
+            whole, rest = divmod(len(data.train), data.batch_size)
+            cut = self.recipe.steps_per_epoch <= whole  # the last batch, which is smaller, is left out
+            for size in {data.batch_size} if cut or not rest else {data.batch_size, rest}:
                 self._warm_up(data.train, size)
         elif self.device.type != "cpu":
             self._warm_up(data.train, data.batch_size)
@@ -237,10 +239,13 @@ class ReplicaNetworks(pl.LightningModule):
             self._keep(torch.tensor(kept, device=self.device))
 
     def _states(self) -> Callable[[int], dict[str, Tensor]]:
-        """The state dict of a replica by its row; all of them leave the device at once."""
-        weights = self.weights.detach().cpu()
-        buffers = {name: value.cpu() for name, value in self.stack.buffers.items()}
-        return lambda row: self.stack.state(weights, buffers, row)
+        """The state dict of a replica by its row; all of them leave the device at once, when one is asked for."""
+
+        @cache
+        def moved() -> tuple[Tensor, dict[str, Tensor]]:
+            return self.weights.detach().cpu(), {name: value.cpu() for name, value in self.stack.buffers.items()}
+
+        return lambda row: self.stack.state(*moved(), row)
 
     def _optimizers(self) -> Callable[[int], dict[str, Tensor]]:
         """A replica's part of the optimizer's state by its row: tensors (P,) as the parameters lie, or scalars."""
@@ -263,7 +268,8 @@ class ReplicaNetworks(pl.LightningModule):
 
     def _join(self, values: Sequence[Tensor]) -> Tensor:
         if values[0].numel() != sum(self.stack.numels):
-            fused = self.recipe.execution.fused  # then torch counts steps on the weights' device
+            # a fused optimizer counts steps on the weights' device, any other on the CPU
+            fused = self.optimizers(use_pl_optimizer=False).defaults.get("fused")  # type: ignore[union-attr]
             return values[0].to(self.weights.device if fused else "cpu", copy=True)
         cuts = [value.split(self.stack.numels) for value in values]
         blocks = [torch.stack(blocks).reshape(-1) for blocks in zip(*cuts, strict=True)]

@@ -96,7 +96,8 @@ class SingleNetwork(pl.LightningModule):
         """One forward and backward pass of a copy."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         spare = copy.deepcopy(self.net).train()
-        images, labels = (several[: data.batch_size] for several in (data.train.images, data.train.labels))
+        share = -(-data.batch_size // self.trainer.world_size)
+        images, labels = data.train.images[:share], data.train.labels[:share]
         with self.trainer.precision_plugin.forward_context():
             loss = self.recipe.objective.loss(spare(images), labels).sum()
         loss.backward()
@@ -133,7 +134,7 @@ class SingleNetwork(pl.LightningModule):
         params = [p for p in self.net.parameters() if p.requires_grad]
         step = self.trainer.global_step
         keys = [
-            (self.net.get_buffer(name), several[:, 0].to(self.device))
+            (self.net.get_buffer(name), several[:, 0].to(self.device, non_blocking=True))
             for name, several in stacked_keys(
                 self.net, [recipe.seed], step, [batch.first_row for batch in chunk.batches]
             ).items()

@@ -15,6 +15,7 @@ _READING_ORDER = (
     "data", "model", "pool", "norm", "activation", "init", "dropout", "head", "loss", "optimizer", "lr",
     "batch_size", "weight_decay", "schedule", "averaging", "early_stopping", "augment", "epochs", "trainer",
 )  # fmt: skip
+_WHERE = ("data.root", "data.download", "trainer.accelerator", "trainer.threads", "trainer.compile", "trainer.strategy")
 _CLIP = 80
 
 
@@ -146,7 +147,7 @@ def same_value(one: str, other: str) -> bool:
 def hidden(name: str) -> bool:
     """Whether a parameter only says where or how things are shown, read or scheduled."""
     group = name.partition(".")[0]
-    return group in ("name", "seed", "tracking", "sweep") or name in ("data.root", "data.download")
+    return group in ("name", "seed", "tracking", "sweep") or name in _WHERE
 
 
 def reading_key(name: str) -> tuple[int, str]:
