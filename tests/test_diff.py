@@ -257,6 +257,14 @@ def test_a_study_travels_with_its_sweep(trained, tmp_path):
     assert (done.runs, done.sweeps, done.present) == (0, 0, 2), "nothing is there twice"
     with pytest.raises(LabError, match="no sweeps begin so"):
         find_parent(store, "tin")
+    cell = {"key": read_runs(store)[0].key, "arm": "a", "name": "n", "overrides": []}
+    open_parent(store, "6" * 64, "tiny, more", [cell], asked["5" * 64])
+    open_parent(store, "7" * 64, "another", [cell])
+    assert write_export(store, tmp_path / "both.zip", "tiny")[1] == 2, "both sweeps of the study"
+    with pytest.raises(
+        LabError, match=r"'tiny': several sweeps begin so; there are: (66666666, 55555555|55555555, 66666666)$"
+    ):
+        find_parent(store, "tiny")
 
 
 @pytest.mark.slow

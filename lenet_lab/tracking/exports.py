@@ -15,7 +15,7 @@ from lenet_lab.study import Study, loads
 from lenet_lab.tracking.artifacts import digests, read_checked
 from lenet_lab.tracking.claims import counts, search
 from lenet_lab.tracking.collect import run_line, sweep_line
-from lenet_lab.tracking.parents import STUDY, cells_of, find_parent, parents
+from lenet_lab.tracking.parents import STUDY, cells_of, find_parents, parents
 from lenet_lab.tracking.portable import PORTABLE, Portable
 from lenet_lab.tracking.read import link, trained_as
 from lenet_lab.tracking.sealed import Sealed, opened, write
@@ -61,14 +61,14 @@ def write_export(
     """Write the runs that count, and the sweeps, as one file; returns how many of each.
 
     Args:
-        sweep: only this sweep and the runs of its cells, whichever sweep trained them.
+        sweep: only this sweep, or the sweeps of this study, and the runs of their cells, whichever trained them.
         artifacts: with which of their files: `none`, `predictions` or `all`.
         cells: only runs with these keys, and the sweeps that asked for any of them.
 
     Raises:
         LabError: there are no such runs, a file of them is missing or damaged, or `path` cannot be written.
     """
-    chosen = parents(store) if sweep is None else [find_parent(store, sweep)]
+    chosen = parents(store) if sweep is None else find_parents(store, sweep)
     listed = {trained_as(parent): cells_of(store, parent) for parent in chosen}
     keys = cells
     if cells is not None:

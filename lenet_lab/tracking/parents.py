@@ -113,8 +113,17 @@ def find_parent(store: Store, prefix: str) -> Any:
     ]
     if len(found) == 1:
         return found[0]
-    known = ", ".join(p.data.tags["lenet.sweep"][:8] for p in parents(store)[:8]) or "none"
+    known = ", ".join(p.data.tags["lenet.sweep"][:8] for p in (found or parents(store))[:8]) or "none"
     raise LabError(f"sweep {prefix!r}: {'several' if found else 'no'} sweeps begin so; there are: {known}")
+
+
+def find_parents(store: Store, word: str) -> list[Any]:
+    """All sweeps of the study of that name; else the one that `find_parent` finds.
+
+    Raises:
+        LabError: it finds none or several.
+    """
+    return [p for p in parents(store) if _asks(p, word)] or [find_parent(store, word)]
 
 
 def cells_of(store: Store, parent: Any) -> list[dict[str, Any]]:
