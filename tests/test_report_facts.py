@@ -12,7 +12,10 @@ from scipy import stats as reference
 from lenet_lab.records import LabError
 from lenet_lab.report import Question, build
 from lenet_lab.report.labels import labels, printable, settings, web_link
+from lenet_lab.report.plots import accuracy, differences
+from lenet_lab.report.study_plots import costs
 from lenet_lab.report.words import summary, timing_note, warnings
+from lenet_lab.stats.stray import stray
 
 
 def labelled(arms):
@@ -290,3 +293,61 @@ def test_only_web_addresses_become_links():
         None,
     ):
         assert web_link(hostile) is None
+
+
+GOOD = (0.9941, 0.9945, 0.9949, 0.9943, 0.9947, 0.9946)
+
+
+@pytest.mark.parametrize(
+    ("values", "sign", "found"),
+    [
+        ((*GOOD, 0.1135), 1, (0.1135,)),
+        ((*GOOD, 0.1135), -1, ()),  # less is better: far, but not worse
+        ((*GOOD, 0.9935), 1, ()),
+        ((*GOOD[:3], 0.1135), 1, ()),  # too few to say
+        ((*[0.99] * 6, 0.1135), 1, ()),  # no spread to measure by
+        ((*(1 - value for value in GOOD), 0.8865), -1, (0.8865,)),
+    ],
+)
+def test_a_seed_far_from_the_others(values, sign, found):
+    assert stray(values, sign) == pytest.approx(found)
+
+
+def test_an_arm_with_a_seed_that_has_learned_nothing():
+    """It is said, the arm is not among the best though a t test cannot tell, and the figures show the rest."""
+    arms = {
+        "none": [*GOOD[:5], 0.1135],
+        "bn": [value + 0.0005 for value in GOOD],
+        "gn": [v - 0.002 for v in GOOD[::-1]],
+    }
+    records = [
+        run(arm, seed, {"norm": arm}, metrics={"test/acc": value})
+        for arm, values in arms.items()
+        for seed, value in enumerate(values)
+    ]
+    facts = build(records, {}, Question(baseline="norm=bn"))
+    found = by_label(facts)
+    assert {label: arm.best for label, arm in found.items()} == {"norm=bn": True, "norm=gn": False, "norm=none": False}
+    (told,) = [line for line in warnings(facts) if "far from the others" in line]
+    assert told.startswith("1 of the 6 runs of norm=none lies far from the others (11.35 beside a median of 99.44%)")
+    for figure, low, text in ((accuracy(facts), 99, "◂ 11.35"), (differences(facts), -1, "◂ −14.7")):
+        (axes,) = figure.axes
+        assert axes.get_xlim()[0] > low
+        assert any(one.get_text().startswith(text) for one in axes.texts), [one.get_text() for one in axes.texts]
+    plain = build([row for row in records if row.arm != "none"], {}, Question(baseline="norm=bn"))
+    assert not any("far from" in line for line in warnings(plain))
+    assert not accuracy(plain).axes[0].texts
+
+
+def test_costs_that_hardly_differ_are_not_drawn():
+    records = [
+        run(
+            arm,
+            seed,
+            {"norm": arm},
+            metrics={"test/acc": 0.99 + seed / 1000, "params/total": size, "params/macs": macs},
+        )
+        for arm, size, macs in (("none", 44_426.0, 281_640.0), ("bn", 44_470.0, 300_000.0))
+        for seed in range(3)
+    ]
+    assert set(costs(build(records, {}))) == {"params/macs"}

@@ -14,6 +14,7 @@ from lenet_lab.report.layout import factors_of, sort_key
 from lenet_lab.report.question import Question
 from lenet_lab.stats.factorial import Effect as Estimate
 from lenet_lab.stats.factorial import Joint
+from lenet_lab.stats.stray import stray
 from lenet_lab.study import select
 
 POWER = 0.8
@@ -237,7 +238,11 @@ def _marked(arms: tuple[Arm, ...], values: Mapping[int, Values], question: Quest
     from lenet_lab.stats.best import indistinguishable_from_best
 
     able = {arm.number: values[arm.number] for arm in arms if len(values[arm.number]) > 1}
-    diverged = frozenset(f"{arm.number}" for arm in arms if arm.diverged)
+    diverged = frozenset(
+        f"{arm.number}"
+        for arm in arms
+        if arm.diverged or stray(tuple(values[arm.number].values()), question.measure.sign)
+    )
     if len(arms) < 2 or not able or len(able) < sum(bool(values[arm.number]) for arm in arms):
         return arms
     sign = question.measure.sign

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lenet_lab.report.facts import CURVES, MOST_CURVES, Arm, Facts
 from lenet_lab.report.question import measure
+from lenet_lab.stats.stray import stray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,6 +48,16 @@ def accuracy(facts: Facts) -> Figure:
             axes.plot([asked.scale * spread.low, asked.scale * spread.high], [row, row], "-", lw=1.6, color=INK)
         fill = "none" if arm.best is False or arm.diverged else INK
         axes.plot([asked.scale * spread.mean], [row], "D", ms=5, mec=INK, mfc=fill)
+    far = {arm.number: stray(arm.metrics[facts.metric].values, asked.sign) for arm in shown}
+    if any(far.values()):  # drawn to them, the others would lie on each other
+        near = []
+        for arm in shown:
+            spread, gone = arm.metrics[facts.metric], far[arm.number]
+            near += [value for value in spread.values if value not in gone]
+            near += [end for end in (spread.low, spread.high) if end is not None and not gone]
+        _within(axes, [asked.scale * value for value in near])
+        for row, arm in enumerate(shown):
+            outside(axes, row + 0.18, [asked.scale * value for value in far[arm.number]], asked.places, COLOURS[0])
     axes.set_yticks(range(len(shown)), [_line(arm) for arm in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.grid(axis="x")
@@ -71,6 +82,23 @@ def differences(facts: Facts) -> Figure:
         if one.low is not None and one.high is not None:
             axes.plot([asked.scale * one.low, asked.scale * one.high], [row, row], "-", lw=1.8, color=colour)
         axes.plot([asked.scale * (one.mean or 0)], [row], "D", ms=5.5, mec=colour, mfc=colour if told else "white")
+    away = {
+        arm.number
+        for arm in facts.arms
+        if facts.metric in arm.metrics and stray(arm.metrics[facts.metric].values, asked.sign)
+    }
+    near = [
+        asked.scale * end
+        for one in shown
+        if not away & {one.arm, one.base}
+        for end in (one.low, one.mean, one.high)
+        if end is not None
+    ]
+    if near and away:
+        _within(axes, [0.0, *near])
+        for row, one in enumerate(shown):
+            if away & {one.arm, one.base}:
+                outside(axes, row - 0.32, [asked.scale * (one.mean or 0)], asked.places, COLOURS[0])
     single = len({one.base for one in shown}) == 1
     labels = [
         short(facts.arm(one.arm)) if single else f"{short(facts.arm(one.arm), 34)} − {short(facts.arm(one.base), 34)}"
@@ -87,12 +115,35 @@ def differences(facts: Facts) -> Figure:
     return figure
 
 
+def _within(axes: Axes, values: Sequence[float]) -> None:
+    """Show these, with a margin; what lies beyond is cut off."""
+    low, high = min(values), max(values)
+    margin = 0.08 * (high - low) or 1.0
+    axes.set_xlim(low - margin, high + margin)
+
+
+def outside(axes: Axes, row: float, values: Sequence[float], places: int, colour: str) -> None:
+    """Numbers, at the edge that they lie beyond."""
+    low, high = axes.get_xlim()
+    for place, arrow, side, gone in (
+        (0.005, "◂ {}", "left", [value for value in values if value < low]),
+        (0.995, "{} ▸", "right", [value for value in values if value > high]),
+    ):
+        if gone:
+            text = arrow.format(", ".join(f"{value:,.{places}f}".replace("-", "−") for value in gone))
+            axes.text(
+                place, row, text, transform=axes.get_yaxis_transform(), ha=side, va="center", size=8, color=colour
+            )
+
+
 def learning_curves(facts: Facts) -> Figure:
     """One panel a metric: the mean over seeds of each arm, and the range as a band."""
     shown = [arm for arm in facts.arms if arm.curves]
     panels = [name for name in CURVES if any(name in arm.curves for arm in shown)]
     rows = -(-len(shown) // 2)
-    figure = new(3.4 * len(panels) + 0.4, 3.2 + 0.19 * rows)
+    figure = new(
+        max(3.4 * len(panels) + 0.4, 7.2 if len(shown) > 1 else 0), 3.2 + 0.19 * rows
+    )  # the key has its own width
     for place, name in enumerate(panels, 1):
         _panel(figure.add_subplot(1, len(panels), place), name, shown)
     cut = len(shown) == MOST_CURVES and len(facts.arms) > MOST_CURVES

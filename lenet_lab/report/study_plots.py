@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MOST_PANELS, MOST_LEVELS = 6, 10
 MOST_POINTS = 40
 ON_WHITE = "#1f2329"  # ink on the white of a cell, which a dark page does not turn light
+ALIKE = 1.01  # costs whose largest and smallest differ by less
 _COSTS = {
     "params/macs": "multiply-accumulates an image",
     "params/total": "parameters",
@@ -68,12 +69,14 @@ def crossed(facts: Facts) -> list[tuple[str, ...]]:
 
 
 def costs(facts: Facts) -> dict[str, dict[int, float]]:
-    """The costs in which arms differ: metric -> arm number -> mean."""
+    """The costs in which arms differ by more than a hundredth: metric -> arm number -> mean."""
     found = {
         name: {arm.number: arm.metrics[name].mean for arm in facts.arms if {name, facts.metric} <= set(arm.metrics)}
         for name in _COSTS
     }
-    return {name: points for name, points in found.items() if len(set(points.values())) > 1}
+    return {
+        name: points for name, points in found.items() if points and max(points.values()) > ALIKE * min(points.values())
+    }
 
 
 def pareto(facts: Facts) -> Figure:

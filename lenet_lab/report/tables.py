@@ -8,6 +8,7 @@ from lenet_lab.report.facts import Arm, Facts, Run
 from lenet_lab.report.numbers import NONE, decimals, interval, optional, plus_minus, shown, span
 from lenet_lab.report.question import measure
 from lenet_lab.report.table import Cell, Table
+from lenet_lab.stats.stray import stray
 
 MOST_MISTAKES = 10
 
@@ -32,10 +33,12 @@ def arms(facts: Facts) -> Table:
             )
         )
     head = ("Arm", "Runs (n)", asked.head, f"{facts.level:.0%} interval", "May be the best")
+    valued = [arm.metrics[facts.metric].values for arm in facts.arms if facts.metric in arm.metrics]
+    more = ", nor one with a seed far from its others" if any(stray(one, asked.sign) for one in valued) else ""
     caption = (
         "Mean ± sample standard deviation over seeds; the interval is Student's t interval for the mean. An arm may be "
         f"the best if no other beats it in a paired t test at {_alpha(facts)}, adjusted by Holm over all pairs; "
-        "an arm with diverged seeds is never among them."
+        f"an arm with diverged seeds is never among them{more}."
     )
     numbers = (False, True, True, True, False, *(True,) * len(others))
     return Table("arms", (*head, *(measure(name).head for name in others)), numbers, tuple(rows), caption)

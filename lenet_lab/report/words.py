@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from statistics import median
 
 from lenet_lab.report.compare import BETTER, NOT_APART, POWER, TOO_FEW, WORSE
 from lenet_lab.report.facts import NOT_RECORDED, Arm, Contrast, Facts, Spread
@@ -20,6 +21,7 @@ from lenet_lab.report.numbers import (
 )
 from lenet_lab.report.question import Measure, measure
 from lenet_lab.stats import binomial_se
+from lenet_lab.stats.stray import stray
 
 
 def summary(facts: Facts) -> tuple[str, ...]:
@@ -50,6 +52,19 @@ def warnings(facts: Facts) -> tuple[str, ...]:
         tested = arm.metrics[facts.metric].n if facts.metric in arm.metrics else 0
         if tested < arm.n:
             found.append(f"{arm.n - tested} of the {arm.n} complete runs of {arm.label} have no {words}.")
+        asked = measure(facts.metric)
+        values = arm.metrics[facts.metric].values if tested else ()
+        if lost := stray(values, asked.sign):
+            told, middle = ", ".join(map(shown(asked), lost)), shown(asked)(median(values))
+            verb, unit = (
+                "lies" if len(lost) == 1 else "lie",
+                asked.unit if asked.unit == "%" else f" {asked.unit}".rstrip(),
+            )
+            found.append(
+                f"{len(lost)} of the {tested} runs of {arm.label} {verb} far from the others ({told} beside a median "
+                f"of {middle}{unit}): mean and t interval describe neither, so the arm is not among the best; tests by "
+                "sign flips hold."
+            )
     if len({arm.n for arm in facts.arms}) > 1:
         found.append("The arms have different numbers of runs; their intervals are not equally telling.")
     unpaired = [one for one in facts.contrasts if one.n < min(facts.arm(one.arm).n, facts.arm(one.base).n)]
