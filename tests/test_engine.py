@@ -73,7 +73,7 @@ def test_subnormal_numbers_are_zero_on_every_thread_while_a_run_trains():
             assert survivors() == 0
         assert survivors() == 2_000_000
     torch.set_num_threads(2)
-    with Execution(2, "contiguous", True, flush_denormals=True).flushing():
+    with Execution(2, "contiguous", True, flush_denormals=True).exact():
         with Execution(2, "contiguous", True).applied():
             assert survivors() == 2_000_000, "as a record of an earlier version says"
         assert survivors() == 0

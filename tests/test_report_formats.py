@@ -138,7 +138,7 @@ def test_markdown_shows_the_arms(clean):
     assert grid[2][2] == f"{100 * best.mean:.2f} ± {100 * best.sd:.2f} *"
     assert len(compared) == len(tests) + 2 == 6
     assert len(effects) == 1 + 2 + 3 + 6
-    assert cost[1][1:] == ["44,470", "281,640", "41.0 ± 1.0", "6,501 ± 1", "5", "4.0 ± 0.0"]
+    assert cost[1][1:] == ["44,470", "287,400", "41.0 ± 1.0", "6,501 ± 1", "5", "4.0 ± 0.0"]
     assert ["epochs", "5"] in common
     assert [len(table) for table in runs] == [4] * 6
     assert "](figures/accuracy.png)" in text
