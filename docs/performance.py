@@ -48,7 +48,7 @@ least 0.9 of bare loops side by side.""",
 matrices, and copying. An image counts six operations a multiply-accumulate (four in the first layer, whose input needs no gradient; the
 rows below are from before that and a tenth too high in arithmetic), and its activations written and read once forward and once
 backward; on a CPU, whose caches hold them, weights are left out. On a GPU the goal is 100 times one run at a time with 256 replicas, for
-batches of 8 and 32: of larger ones its memory does not move that many.""",
+batches of 8 and 32.""",
     ),
     (
         "compiled",

@@ -223,7 +223,7 @@ def replicas(asked: Asked) -> Iterator[Row]:
         asked.say(f"replicas, batch {batch}")
         with Teams(who) as teams:
             rates = teams.rounds(asked.rounds)
-        # 100 times one run of this harness; of larger batches the card's memory does not hold so much
+        # 100 times one run of this harness, where a step is small
         most = {f"pack of {GOAL_PACK}", f"compiled, {GOAL_PACK}"} if gpu and batch <= 32 else set()
         goals = [(name, "one run", 100.0 if name in most else None) for name in list(who)[1:]]
         setting = f"batch {batch}, {device.type}"

@@ -57,7 +57,7 @@ def accuracy(facts: Facts) -> Figure:
             near += [end for end in (spread.low, spread.high) if end is not None and not gone]
         _within(axes, [asked.scale * value for value in near])
         for row, arm in enumerate(shown):
-            outside(axes, row + 0.18, [asked.scale * value for value in far[arm.number]], asked.places, COLOURS[0])
+            _outside(axes, row + 0.18, [asked.scale * value for value in far[arm.number]], asked.places, COLOURS[0])
     axes.set_yticks(range(len(shown)), [_line(arm) for arm in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.grid(axis="x")
@@ -98,7 +98,7 @@ def differences(facts: Facts) -> Figure:
         _within(axes, [0.0, *near])
         for row, one in enumerate(shown):
             if away & {one.arm, one.base}:
-                outside(axes, row - 0.32, [asked.scale * (one.mean or 0)], asked.places, COLOURS[0])
+                _outside(axes, row - 0.32, [asked.scale * (one.mean or 0)], asked.places, COLOURS[0])
     single = len({one.base for one in shown}) == 1
     labels = [
         short(facts.arm(one.arm)) if single else f"{short(facts.arm(one.arm), 34)} − {short(facts.arm(one.base), 34)}"
@@ -122,7 +122,7 @@ def _within(axes: Axes, values: Sequence[float]) -> None:
     axes.set_xlim(low - margin, high + margin)
 
 
-def outside(axes: Axes, row: float, values: Sequence[float], places: int, colour: str) -> None:
+def _outside(axes: Axes, row: float, values: Sequence[float], places: int, colour: str) -> None:
     """Numbers, at the edge that they lie beyond."""
     low, high = axes.get_xlim()
     for place, arrow, side, gone in (
