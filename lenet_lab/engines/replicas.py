@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import pytorch_lightning as pl
@@ -22,6 +21,7 @@ from lenet_lab.data.module import in_precision
 from lenet_lab.data.packs import PackChunk, eval_batches
 from lenet_lab.engines.compiling import compiled
 from lenet_lab.engines.fates import Fates
+from lenet_lab.engines.handover import joined, networks, part, parts
 from lenet_lab.engines.single import Recipe
 from lenet_lab.engines.stack import Stack
 from lenet_lab.optim import EarlyStopping
@@ -232,57 +232,28 @@ class ReplicaNetworks(pl.LightningModule):
         step = self.first_epoch * self.recipe.steps_per_epoch + self.update_count - 1
         for row, recipe in zip(figures, self.recipes, strict=True):
             row.update({"lr": recipe.lr.value * self._factor(step), "time/epoch_s": self._epoch_seconds})
-        kept = self.fates.epoch(self.epoch + 1, figures, self._states(), self._optimizers())
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        states = networks(self.stack, self.weights)
+        kept = self.fates.epoch(self.epoch + 1, figures, states, parts(self.stack, optimizer.state.get(self.moved, {})))
         if not kept:
             self.trainer.should_stop = True
         elif len(kept) < self.alive:
             self._keep(torch.tensor(kept, device=self.device))
 
-    def _states(self) -> Callable[[int], dict[str, Tensor]]:
-        """The state dict of a replica by its row; all of them leave the device at once, when one is asked for."""
-
-        @cache
-        def moved() -> tuple[Tensor, dict[str, Tensor]]:
-            return self.weights.detach().cpu(), {name: value.cpu() for name, value in self.stack.buffers.items()}
-
-        return lambda row: self.stack.state(*moved(), row)
-
-    def _optimizers(self) -> Callable[[int], dict[str, Tensor]]:
-        """A replica's part of the optimizer's state by its row: tensors (P,) as the parameters lie, or scalars."""
-        state: Mapping[str, Any] = self.optimizers(use_pl_optimizer=False).state.get(self.moved, {})  # type: ignore[union-attr]
-
-        @cache
-        def moved() -> dict[str, Tensor]:  # only where a checkpoint is kept
-            return {name: value.cpu() for name, value in state.items()}
-
-        return lambda row: {name: self._part(value, torch.tensor([row])).clone() for name, value in moved().items()}
-
     def restore_optimizer(self, several: Sequence[Mapping[str, Tensor]]) -> None:
-        """Put the state of each replica's optimizer back, as `_optimizers` gave it."""
+        """Put the state of each replica's optimizer back, as the fates were handed it."""
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
         if several and several[0]:
-            optimizer.state[self.moved] = {name: self._join([one[name] for one in several]) for name in several[0]}
-
-    def _part(self, value: Tensor, rows: Tensor) -> Tensor:
-        return self.stack.keep(value, rows) if value.shape == self.weights.shape else value
-
-    def _join(self, values: Sequence[Tensor]) -> Tensor:
-        if values[0].numel() != sum(self.stack.numels):
             # a fused optimizer counts steps on the weights' device, any other on the CPU
-            fused = self.optimizers(use_pl_optimizer=False).defaults.get("fused")  # type: ignore[union-attr]
-            return values[0].to(self.weights.device if fused else "cpu", copy=True)
-        cuts = [value.split(self.stack.numels) for value in values]
-        blocks = [torch.stack(blocks).reshape(-1) for blocks in zip(*cuts, strict=True)]
-        return torch.cat(blocks).to(self.weights)
+            counts = self.weights.device if optimizer.defaults.get("fused") else torch.device("cpu")
+            optimizer.state[self.moved] = joined(self.stack, several, self.weights, counts)
 
     @torch.no_grad()
     def _keep(self, rows: Tensor) -> None:
         """Go on with these replicas alone."""
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
         state = optimizer.state.get(self.moved, {})
-        for name, value in list(state.items()):
-            if isinstance(value, Tensor):
-                state[name] = self._part(value, rows)
+        state.update({name: part(self.stack, value, rows) for name, value in state.items()})
         weights = self.stack.keep(self.weights.data, rows)
         self.stack.buffers = {name: value[rows] for name, value in self.stack.buffers.items()}
         self.weights.grad = self.moved.grad = None
