@@ -15,12 +15,18 @@ from processes import command_line
 from scipy import stats as scipy_stats
 
 from lenet_lab import claims
+from lenet_lab.cell import build
 from lenet_lab.claims import Evidence, Verdict, judge, load, names
-from lenet_lab.claims.estimates import Estimate, number
+from lenet_lab.claims.estimates import Estimate
 from lenet_lab.claims.evidence import converged
-from lenet_lab.claims.ledger import Source
-from lenet_lab.claims.page import Chapter, _said, document, table
-from lenet_lab.commands.claims import TABLE, digests, main
+from lenet_lab.claims.ledger import Source, number
+from lenet_lab.claims.page import Chapter, document, table
+from lenet_lab.claims.rules import holds_if
+from lenet_lab.claims.tables import said
+from lenet_lab.commands.claim_runs import Asked, digests
+from lenet_lab.commands.claims import TABLE, main
+from lenet_lab.config.compose import compose_cell
+from lenet_lab.config.schema import parse
 from lenet_lab.records import LabError, RunRecord
 from lenet_lab.tracking import open_store, read_runs
 
@@ -31,6 +37,7 @@ LEAST = {"A": (15, 7), "B": (28, 3), "C": (11, 3), "D": (20, 4), "E": (1, 5), "F
 SMALL = Source.model_validate(
     {
         "letter": "X", "source": "somebody", "about": "a table", "seeds": 10, "base": "data=digits",
+        "runs": 1, "selection": "the best epoch", "rules": "before its runs",
         "arms": {"one": {}, "two": {"words": "pool=max", "timed": True}, "three": {"words": "pool=conv"}},
         "columns": {
             "acc": {"metric": "test/acc", "unit": "%", "measured": "test images"},
@@ -94,13 +101,14 @@ def test_every_arm_is_a_configuration_of_its_own(letter):
 
 def test_claimed_numbers_of_claims_that_any_reader_can_check():
     """Printed values, as they stand in the sources."""
-    said = {cell.claim: cell.says for letter in names() for cell in load(letter).cells}
-    assert said["A.batch_8.time"] == "38424.7"
-    assert said["B.relu_decay.val_acc"] == "0.99950"
-    assert said["C.mlp_readme.later.parameters"] == "469,160"
-    assert said["D.bn_readme.errors"] == "66"
-    assert said["E.two.test"] == "93.51"
-    assert said["F.paper.test"] == "0.95"
+    printed = {cell.claim: cell.says for letter in names() for cell in load(letter).cells}
+    assert printed["A.batch_8.time"] == "38424.7"
+    assert printed["B.relu_decay.val_acc"] == "0.99950"
+    assert printed["C.mlp_readme.later.parameters"] == "469,160"
+    assert printed["D.bn_readme.errors"] == "66"
+    assert printed["E.two.test"] == "93.51"
+    assert printed["B.relu_all.acc"] == "1.0"
+    assert printed["F.paper.test"] == "0.95"
 
 
 @pytest.mark.parametrize(
@@ -185,7 +193,7 @@ def test_too_few_seeds_leave_it_undecided_and_say_how_many_would_do():
     assert found["X.one.acc"].verdict == Verdict.UNDECIDED
     assert found["X.one.acc"].why == "4 seeds; 5 decide"
     assert found["X.better"].why == "4 seeds; 10 decide"
-    assert verdicts(evidence())["X.better"].why == "not run"
+    assert verdicts(evidence(one=[0.97]))["X.better"].why == "two not run"
 
 
 @pytest.mark.parametrize(
@@ -246,6 +254,21 @@ def test_runs_that_all_diverged_are_said_so():
     assert (one.verdict, one.why) == (Verdict.NOT_REPRODUCED, "every run diverged, of 5")
 
 
+@pytest.mark.parametrize(
+    ("diverges", "verdict", "why"),
+    [
+        ("two", Verdict.NOT_REPRODUCED, "every run diverged, of 10"),
+        ("one", Verdict.UNDECIDED, "every run diverged, of 10, of one: nothing to compare with"),
+    ],
+)
+def test_a_comparison_with_an_arm_that_diverges_says_which(diverges, verdict, why):
+    """The sentence is about the first arm; where the other diverges nothing follows."""
+    states = {arm: "diverged" if arm == diverges else "complete" for arm in ("one", "two")}
+    runs = {arm: [record(arm, seed, state, acc=0.9) for seed in range(10)] for arm, state in states.items()}
+    one = verdicts(Evidence(runs, {}))["X.better"]
+    assert (one.verdict, one.why) == (verdict, why)
+
+
 def test_seeds_beyond_the_aim_do_not_count():
     """Nobody can add seeds until a verdict suits."""
     records = [record("digest", seed, acc=0.9) for seed in range(20)]
@@ -267,8 +290,8 @@ def test_runs_that_do_not_settle_are_counted():
     """They have no epoch to converge by; that is said, and is not taken for a run that is missing."""
     restless, settled = ((1, 0.99), (2, 0.9)), ((1, 0.9), (2, 0.99))
     for curves, n, why in (
-        ([settled] + [restless] * 4, 1, "1 seed; 5 decide; 4 more do not stay within 0.1 points of their best"),
-        ([restless] * 5, 0, "none of 5 runs stays within 0.1 points of its best"),
+        ([settled] + [restless] * 4, 1, "4 of 5 runs end before they stay within 0.1 points of their best: too short"),
+        ([restless] * 5, 0, "5 of 5 runs end before they stay within 0.1 points of their best: too short"),
         ([settled] * 5, 5, ""),
     ):
         runs = {"bn": [record("bn", seed) for seed in range(5)]}
@@ -278,10 +301,52 @@ def test_runs_that_do_not_settle_are_counted():
 
 
 def test_a_narrow_interval_is_shown_with_the_digits_it_needs():
-    assert _said(Estimate(5, 0.09998, 0.09996, 0.10003)) == "0.09998 (0.09996 to 0.10003)"
-    assert _said(Estimate(5, 11.4, 9.5, 13.3)) == "11.4 (9.5 to 13.3)"
-    assert _said(Estimate(5, 0.9995, 0.9986, 1.0)) == "0.9995 (0.9986 to 1.0000)"
-    assert _said(Estimate(1, 60.0, 60.0, 60.0)) == "60.00"
+    assert said(Estimate(5, 0.09998, 0.09996, 0.10003)) == "0.09998 (0.09996 to 0.10003)"
+    assert said(Estimate(5, 11.4, 9.5, 13.3)) == "11.4 (9.5 to 13.3)"
+    assert said(Estimate(5, 0.9995, 0.9986, 1.0)) == "0.9995 (0.9986 to 1.0000)"
+    assert said(Estimate(1, 60.0, 60.0, 60.0), "converged") == "60 epochs"
+    assert said(Estimate(5, 0.0944, 0.0903, 0.0985), "test/acc") == "9.4% (9.0 to 9.8)"
+
+
+@pytest.mark.parametrize(
+    ("claim", "words"),
+    [
+        ("A.mlp", "test accuracy of baseline above that of mlp and mlp_matched"),
+        ("A.bn_time", "training time of bn 0.9 to 1.1 times that of baseline"),
+        ("A.gap", "training accuracy less test accuracy −2 to 2 points in baseline, batch_8, max, lr_0.003 and bn"),
+        ("C.gap", "training accuracy less test accuracy smaller in regularised_readme than in lenet5"),
+        ("D.xavier", "test accuracy of bn less that of bn_default −0.1 to 0.1 points"),
+        ("D.plateau", "training loss of the first epoch of bn 0 to 0.09"),
+        ("F.mu", "test accuracy of printed_mu 90 to 100%"),
+        (
+            "F.passes",
+            "first epoch from which on the accuracy stays within 0.1 points of the run's best of paper at most 12.5",
+        ),
+    ],
+)
+def test_a_rule_in_words(claim, words):
+    letter, _, name = claim.partition(".")
+    (rule,) = (one.rule for one in load(letter).statements if one.id == name)
+    assert holds_if(rule) == words
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("letter", "arm"), [(k, a) for k in names() for a, v in load(k).arms.items() if v.parameters])
+def test_an_arm_is_as_large_as_the_source_says(letter, arm):
+    """Built from the arm's own words, counted by torch."""
+    source = load(letter)
+    config = parse(compose_cell(source.words(arm)).resolved)
+    assert sum(weights.numel() for weights in build(config).parameters()) == source.arms[arm].parameters
+
+
+def test_a_claim_brings_the_arms_that_judge_it():
+    found = Asked.of("C.mlp_readme.later.test")
+    assert found.arms == {"mlp_readme", "mlp_code"}
+    assert found.claims == {"C.mlp_readme.later.test"}
+    assert Asked.of("A.batch_8_time").arms == {"batch_8", "baseline"}
+    assert Asked.of("E.lenet").arms == frozenset()
+    assert Asked.of("A.svm").arms == {"baseline", "svm"}, "the claim and the arm of that name"
+    assert Asked.of("E").arms == set(load("E").arms)
 
 
 def test_a_metric_after_an_epoch_is_read_off_the_curve():
@@ -312,12 +377,14 @@ def test_no_such_source():
         load("Z")
 
 
-def test_the_page_says_what_the_judge_said():
+def test_the_page_says_what_the_judgesaid():
     chapter = Chapter.of(SMALL, evidence(one=[0.97] * 5))
     made = document([chapter])
     rows = table([chapter]).splitlines()
     assert len(rows) == 1 + len(chapter.judged)
-    assert any(row.startswith("X.one.acc,,97.0,%,row 1,reproduced,,5,,97,") for row in rows)
+    assert any(
+        row.startswith("X.one.acc,,97.0,%,row 1,test images,1,the best epoch,,reproduced,,5,,97,") for row in rows
+    )
     commands = next(section for section in made.sections if section.id == "X-runs").code
     assert 'python -m lenet_lab -m data=digits pool=max sweep.workers=1 seed="range(10)"' in commands
     assert "# one: 5 of 10 seeds run" in commands
@@ -329,7 +396,7 @@ def test_a_lesson_is_told_only_where_its_verdicts_bear_it_out():
     told = [
         document([Chapter.of(source, evidence(one=values))]).sections[0].notes for values in ([0.97] * 5, [0.9] * 5)
     ]
-    assert told[0] == ("Look twice. (X.double, X.one.acc)",)
+    assert told[0] == ("somebody: Look twice. (X.double, X.one.acc)",)
     assert not any("Look twice" in line for line in told[1])
 
 
@@ -339,7 +406,7 @@ def test_what_was_not_run_teaches_nothing():
     same = [0.9 + 0.01 * (seed % 2) for seed in range(10)]
     for found, told in ((evidence(), False), (evidence(one=same, two=same[::-1]), True)):
         sections = {section.id: section.notes for section in document([Chapter.of(source, found)]).sections}
-        assert ("Cannot be told. (X.better)" in sections.get("learned", ())) == told
+        assert ("somebody: Cannot be told. (X.better)" in sections.get("learned", ())) == told
 
 
 @pytest.mark.slow
@@ -364,14 +431,14 @@ def test_the_committed_page_is_what_its_exports_give(tmp_path, monkeypatch, caps
 def test_a_narrow_terminal_shows_the_claims_without_their_reasons(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FORCE_COLOR", "1")
-    said = {}
+    lines = {}
     for width in ("80", "140"):
         monkeypatch.setenv("COLUMNS", width)
         assert main(["A"]) == 0
-        said[width] = capsys.readouterr().out
-    assert "not run" in said["140"]
-    assert "not run" not in said["80"]
-    assert all(re.search(rf"{re.escape(claim)}\b", said["80"]) for claim in ("A.batch_8.test", "A.lr_0.003.train"))
+        lines[width] = capsys.readouterr().out
+    assert "not run" in lines["140"]
+    assert "not run" not in lines["80"]
+    assert all(re.search(rf"{re.escape(claim)}\b", lines["80"]) for claim in ("A.batch_8.test", "A.lr_0.003.train"))
 
 
 @pytest.mark.slow
@@ -393,7 +460,7 @@ def test_what_is_missing_is_run_once_and_the_page_stands_on_its_exports(tmp_path
         assert words[:3] == [sys.executable, "-m", "lenet_lab"]
         return command_line(words[3:], tmp_path, os.environ, 240)  # the imports of a new Python take longer
 
-    monkeypatch.setattr("lenet_lab.commands.claims.subprocess", SimpleNamespace(run=run))
+    monkeypatch.setattr("lenet_lab.commands.claim_runs.subprocess", SimpleNamespace(run=run))
     assert main(["--run", "--seeds", "4"]) == 0
     runs = read_runs(open_store(create=False))
     engines = {(run.params["pool"], json.loads(run.tags["lenet.execution"])["engine"]) for run in runs}
@@ -413,7 +480,7 @@ def test_what_is_missing_is_run_once_and_the_page_stands_on_its_exports(tmp_path
     ("words", "wrong"),
     [
         (("Z",), "'Z': no such source"),
-        (("A.nobody", "--run"), "A.nobody: no such arm; there are: baseline"),
+        (("A.nobody", "--run"), "A.nobody: no such arm or claim; there are: baseline"),
         (("--run", "--budget", "soon"), "a time such as 90m or 2h"),
         (("--run", "--seeds", "0"), "a whole number of seeds"),
         (("--budget", "2h"), "of --run"),

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from decimal import Decimal
 
 from lenet_lab import stats
 from lenet_lab.claims.evidence import Evidence
-from lenet_lab.claims.ledger import Column
+from lenet_lab.claims.ledger import Column, number
 from lenet_lab.claims.rules import Difference, Gap, Mean, More, Narrower, Predicts, Ratio, Rule
 
 LEVEL = 0.95
@@ -33,14 +32,6 @@ class Estimate:
     of: str = ""
     name: str = ""
     sd: float = 0.0
-
-
-def number(text: str) -> tuple[float, float]:
-    """A printed number and half a unit of its last digit."""
-    value = Decimal(text.replace(",", ""))
-    exponent = value.as_tuple().exponent
-    assert isinstance(exponent, int)
-    return float(value), 0.5 * 10.0**exponent
 
 
 def one_run(evidence: Evidence, arm: str, column: Column, rounding: float) -> Estimate | None:

@@ -22,16 +22,18 @@ class Evidence:
     Attributes:
         runs: arm -> its runs that count, one a seed, by rising seed.
         curves: run id -> metric -> points, at least of those in `READ`.
+        superseded: runs of the same arms and seeds that do not count, since a later one is there.
     """
 
     runs: Mapping[str, Sequence[RunRecord]]
     curves: Curves
+    superseded: int = 0
 
     @classmethod
     def gather(
         cls, arms: Mapping[str, str], aims: Mapping[str, int], records: Iterable[RunRecord], curves: Curves
     ) -> Evidence:
-        """The runs of each arm, by the digest that its runs bear.
+        """The runs of each arm, by the digest that its runs bear; of several with one seed the latest.
 
         Args:
             arms: name -> digest.
@@ -41,14 +43,15 @@ class Evidence:
         for record in records:
             if record.state in COUNT:
                 by_digest.setdefault(record.arm, []).append(record)
-        found = {}
+        found, superseded = {}, 0
         for name, digest in arms.items():
             last: dict[int, RunRecord] = {}
             for record in sorted(by_digest.get(digest, ()), key=lambda one: (one.end_ms or 0, one.run_id)):
                 if record.seed is not None and record.seed < aims[name]:
+                    superseded += record.seed in last
                     last[record.seed] = record
             found[name] = tuple(last[seed] for seed in sorted(last))
-        return cls(found, curves)
+        return cls(found, curves, superseded)
 
     def values(self, arm: str, metric: str) -> dict[int, float]:
         """Seed -> the metric of the complete runs that have it; times of runs that had the machine to themselves."""

@@ -13,15 +13,16 @@ import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from lenet_lab.claims.estimates import Estimate, estimates, number, one_ratio, one_run
+from lenet_lab.claims.estimates import Estimate, estimates, one_ratio, one_run
 from lenet_lab.claims.evidence import Evidence
-from lenet_lab.claims.ledger import Cell, Column, Source, Statement
+from lenet_lab.claims.ledger import Cell, Column, Source, Statement, number
 from lenet_lab.claims.rules import (
     NUMBER_SEEDS,
     More,
     Narrower,
     Ratio,
     arms_of,
+    holds_if,
     seeds_for,
 )
 from lenet_lab.stats import seeds_needed
@@ -47,6 +48,9 @@ class Judged:
         arms: those that it was judged by.
         seeds: how many seeds decide it.
         times: the claimed ratio, where it is a ratio that is judged.
+        rule: of a sentence, what would bear it out, in words.
+        metric: of a sentence, what it is judged by.
+        supposed: the source does not say it.
     """
 
     claim: str
@@ -60,6 +64,9 @@ class Judged:
     reading: str = ""
     column: Column | None = None
     times: float | None = None
+    rule: str = ""
+    metric: str = ""
+    supposed: bool = False
 
     @property
     def n(self) -> int:
@@ -75,7 +82,7 @@ def judge(source: Source, evidence: Evidence) -> list[Judged]:
 
 def _cell(source: Source, cell: Cell, evidence: Evidence) -> Judged:
     column = cell.column
-    arms = (cell.arm,) if column.ratio in (None, cell.arm) else (cell.arm, str(column.ratio))
+    arms = cell.arms
 
     def made(verdict: Verdict, why: str = "", *ours: Estimate, seeds: int = NUMBER_SEEDS) -> Judged:
         return Judged(cell.claim, cell.says, cell.where, verdict, why, ours, arms, seeds, cell.reading, column, times)
@@ -85,7 +92,7 @@ def _cell(source: Source, cell: Cell, evidence: Evidence) -> Judged:
         return made(Verdict.NOT_TESTABLE, cell.untestable)
     if column.ratio == cell.arm:
         return made(Verdict.NOT_TESTABLE, "a time of another machine; those of the other rows are divided by it")
-    claimed, rounding = number(cell.says)
+    (claimed, _), rounding = number(cell.says), cell.rounding
     if column.ratio:
         base, other = _printed(source, column.ratio, cell.name)
         rounding = claimed / base * (rounding / claimed + other / base)
@@ -104,7 +111,7 @@ def _cell(source: Source, cell: Cell, evidence: Evidence) -> Judged:
     if ours.n < NUMBER_SEEDS:
         return made(Verdict.UNDECIDED, _few(ours.n, NUMBER_SEEDS), ours)
     inside = ours.low <= claimed <= ours.high
-    why = "" if inside else f"{'above' if claimed > ours.high else 'below'} what one run gives"
+    why = "" if inside else f"the claim is {'above' if claimed > ours.high else 'below'} what one run gives"
     return made(
         Verdict.REPRODUCED if inside else Verdict.NOT_REPRODUCED,
         (why + _some(evidence, cell.arm)).removeprefix("; "),
@@ -116,9 +123,13 @@ def _statement(source: Source, one: Statement, evidence: Evidence) -> Judged:
     claim = f"{source.letter}.{one.id}"
     arms = () if one.rule is None else arms_of(one.rule)
     seeds = 0 if one.rule is None else seeds_for(one.rule)
+    metric, rule = ("", "") if one.rule is None else (one.rule.metric, holds_if(one.rule))
+    rule += f"; before: {one.changed}" if one.changed else ""
 
     def made(verdict: Verdict, why: str, *ours: Estimate) -> Judged:
-        return Judged(claim, one.says, one.where, verdict, why, ours, arms, seeds)
+        return Judged(
+            claim, one.says, one.where, verdict, why, ours, arms, seeds, rule=rule, metric=metric, supposed=one.supposed
+        )
 
     if one.untestable:
         return made(Verdict.NOT_TESTABLE, one.untestable)
@@ -129,15 +140,15 @@ def _statement(source: Source, one: Statement, evidence: Evidence) -> Judged:
     against = _own(source, one)
     if against:
         return made(Verdict.CONTRADICTED, against, *found)
-    restless = sum(evidence.unsettled(arm, one.rule.metric) for arm in arms)
-    if not found and restless:
-        return made(Verdict.UNDECIDED, f"none of {restless} runs stays within 0.1 points of its best")
+    restless = sum(evidence.unsettled(arm, metric) for arm in arms)
+    if restless:  # theirs would be a later epoch than any that ran
+        complete = restless + sum(len(evidence.values(arm, metric)) for arm in arms)
+        why = f"{restless} of {complete} runs end before they stay within 0.1 points of their best: too short"
+        return made(Verdict.UNDECIDED, why, *found)
     if not found:
-        missing = next((arm for arm in arms if not evidence.runs.get(arm)), arms[0])
-        return made(*_nothing(evidence, missing, seeds))
+        return made(*_incomparable(evidence, arms, metric, seeds))
     n = min(estimate.n for estimate in found)
     diverged = "".join(f"; {evidence.diverged(arm)} of {arm} diverged" for arm in arms if evidence.diverged(arm))
-    diverged += f"; {restless} more do not stay within 0.1 points of their best" if restless else ""
     if n < seeds:
         return made(Verdict.UNDECIDED, _few(n, seeds) + diverged, *found)
     note = (one.note + diverged).removeprefix("; ")
@@ -187,6 +198,17 @@ def _own(source: Source, one: Statement) -> str:
         case Narrower(narrower=arm, than=other) if of(arm) >= of(other):
             return f"its own gaps are {of(arm):.2g} and {of(other):.2g}"
     return ""
+
+
+def _incomparable(evidence: Evidence, arms: tuple[str, ...], metric: str, seeds: int) -> tuple[Verdict, str]:
+    """The verdict where an arm has no run that counts: the first, which the sentence is about, or another."""
+    if missing := next((arm for arm in arms if not evidence.runs.get(arm)), ""):
+        return Verdict.UNDECIDED, f"{missing} not run" if len(arms) > 1 else "not run"
+    empty = next((arm for arm in arms if not evidence.values(arm, metric)), arms[0])
+    verdict, why = _nothing(evidence, empty, seeds)
+    if empty != arms[0] and verdict == Verdict.NOT_REPRODUCED:
+        return Verdict.UNDECIDED, f"{why}, of {empty}: nothing to compare with"
+    return verdict, why
 
 
 def _nothing(evidence: Evidence, arm: str, seeds: int) -> tuple[Verdict, str]:

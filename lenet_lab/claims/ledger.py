@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from functools import lru_cache
 from importlib.resources import files
 from typing import Literal
@@ -24,6 +25,7 @@ class Arm(Node):
         timed: its runs train one at a time.
         seeds: how many are aimed at, where it is not the source's number.
         minutes: of one core that a run takes.
+        parameters: of the source's own network, where it says or its code builds them.
     """
 
     words: str = ""
@@ -31,6 +33,7 @@ class Arm(Node):
     timed: bool = False
     seeds: int | None = None
     minutes: float | None = None
+    parameters: int | None = None
 
 
 class Column(Node):
@@ -65,6 +68,7 @@ class Row(BaseModel):
     Attributes:
         also: the arm of the code, where it is not that of the README.
         doubt: column -> why the number cannot be what it says.
+        decimals: column -> to how many it is known, where fewer are printed (1.0 among numbers of five).
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -74,6 +78,7 @@ class Row(BaseModel):
     id: str = ""
     untestable: str | None = None
     doubt: dict[str, str] = {}
+    decimals: dict[str, int] = {}
 
     @property
     def numbers(self) -> dict[str, str]:
@@ -85,6 +90,8 @@ class Statement(Node):
     """A sentence of the source: what would bear it out, or why that is settled without a run.
 
     Attributes:
+        supposed: the source does not say it; what it does or how it compares supposes it.
+        changed: how the rule read before, where runs were there when it was changed.
         own: the column (or two: the first less the second) of the source's numbers that the rule is tried on first.
         contradicted: what of the source itself speaks against it.
         untestable: why no run can tell.
@@ -93,6 +100,8 @@ class Statement(Node):
     id: Text
     says: Text
     where: Text
+    supposed: bool = False
+    changed: str = ""
     rule: Rule | None = None
     own: str | tuple[str, str] | None = None
     contradicted: str | None = None
@@ -114,17 +123,27 @@ class Lesson(Node):
 
 
 class Cell(Node):
-    """One printed number: `claim` names it, `name` its column, `says` how it is printed, `reading` whose arm it is."""
+    """One printed number: `claim` names it, `name` its column, `says` how it is printed, `reading` whose arm it is.
+
+    Attributes:
+        rounding: half a unit of the last decimal that it is known to.
+    """
 
     claim: str
     arm: str
     name: str
     column: Column
     says: str
+    rounding: float
     where: str
     reading: Reading = ""
     untestable: str | None = None
     doubt: str | None = None
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Those that judge it: its own, and the one that a time is divided by."""
+        return tuple(dict.fromkeys((self.arm, self.column.ratio or self.arm)))
 
 
 class Source(Node):
@@ -132,6 +151,9 @@ class Source(Node):
 
     Attributes:
         letter: names it.
+        runs: the author's own number of runs behind each printed number, as far as can be told.
+        selection: what the author chose by looking at test images, as far as can be told.
+        rules: when the rules were written, beside when the runs were made.
         seeds: how many runs of every arm are aimed at.
         questions: what the source leaves open, and how it was read here.
     """
@@ -139,6 +161,9 @@ class Source(Node):
     letter: str
     source: Text
     about: Text
+    runs: int
+    selection: Text
+    rules: Text
     seeds: int
     base: str
     arms: Mapping[str, Arm]
@@ -163,11 +188,22 @@ class Source(Node):
                         name=name,
                         column=self.columns[name],
                         says=says,
+                        rounding=0.5 * 10.0 ** -row.decimals[name] if name in row.decimals else number(says)[1],
                         where=row.where,
                         reading=reading,
                         untestable=row.untestable,
                         doubt=row.doubt.get(name),
                     )
+
+    @property
+    def judged_by(self) -> dict[str, tuple[str, ...]]:
+        """Claim -> the arms whose runs judge it, in both readings."""
+        found: dict[str, tuple[str, ...]] = {}
+        for cell in self.cells:
+            found[cell.claim] = tuple(dict.fromkeys((*found.get(cell.claim, ()), *cell.arms)))
+        for one in self.statements:
+            found[f"{self.letter}.{one.id}"] = () if one.rule is None else arms_of(one.rule)
+        return found
 
     def words(self, arm: str) -> list[str]:
         """The overrides of an arm, for the command line."""
@@ -189,7 +225,7 @@ class Source(Node):
         asked = [name for row in self.rows for name in (row.arm, row.also) if name]
         asked += [name for one in self.statements if one.rule is not None for name in arms_of(one.rule)]
         asked += [column.ratio for column in self.columns.values() if column.ratio]
-        columns = [name for row in self.rows for name in (*row.numbers, *row.doubt)]
+        columns = [name for row in self.rows for name in (*row.numbers, *row.doubt, *row.decimals)]
         for one in self.statements:
             columns += [one.own] if isinstance(one.own, str) else one.own or []
         for kind, names_, known in (("arm", asked, self.arms), ("column", columns, self.columns)):
@@ -213,6 +249,14 @@ class Source(Node):
         for one in self.statements:
             if one.rule is not None:
                 yield from ((arm, seeds_for(one.rule)) for arm in arms_of(one.rule))
+
+
+def number(text: str) -> tuple[float, float]:
+    """A printed number and half a unit of its last digit."""
+    value = Decimal(text.replace(",", ""))
+    exponent = value.as_tuple().exponent
+    assert isinstance(exponent, int)
+    return float(value), 0.5 * 10.0**exponent
 
 
 def _readings(row: Row) -> list[tuple[Reading, str]]:

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lenet_lab.claims.estimates import Estimate
 from lenet_lab.claims.evidence import Evidence
 from lenet_lab.claims.judge import Judged, Verdict, judge
 from lenet_lab.claims.ledger import Source
 from lenet_lab.claims.rules import COMPARISON_SEEDS, NUMBER_SEEDS
+from lenet_lab.claims.tables import numbers, sentence, sentences
 from lenet_lab.report.document import Document, Section
-from lenet_lab.report.numbers import NONE
 from lenet_lab.report.table import Cell, Table
 
 TITLE = "Published claims, put to the test"
-TOO_FEW = "Too few runs to say"
+TOO_FEW = "Too few runs, or too short, to say"
 ORDER = (Verdict.REPRODUCED, Verdict.NOT_REPRODUCED, Verdict.UNDECIDED, Verdict.CONTRADICTED, Verdict.NOT_TESTABLE)
 _HEADS = {
     Verdict.REPRODUCED: "Holds",
     Verdict.NOT_REPRODUCED: "Does not hold",
     Verdict.UNDECIDED: "Cannot be told from noise",
-    Verdict.CONTRADICTED: "Contradicted by its own numbers, code or data",
+    Verdict.CONTRADICTED: "Contradicted by the source's own numbers or code, or by the data",
     Verdict.NOT_TESTABLE: "Not testable",
 }
 
@@ -48,6 +46,7 @@ def document(chapters: Sequence[Chapter]) -> Document:
     """The whole page."""
     sections = [Section("learned", "What was learned", notes=tuple(_lessons(chapters)))]
     sections += [section for verdict in ORDER for section in _verdicts(chapters, verdict)]
+    sections.append(_how(chapters))
     for chapter in chapters:
         sections += _chapter(chapter)
     sections.append(_missing(chapters))
@@ -64,6 +63,10 @@ def table(chapters: Sequence[Chapter]) -> str:
         "says",
         "unit",
         "where",
+        "measured_on",
+        "author_runs",
+        "author_selection",
+        "holds_if",
         "verdict",
         "why",
         "n",
@@ -82,6 +85,10 @@ def table(chapters: Sequence[Chapter]) -> str:
                 one.says,
                 one.column.unit if one.column else "",
                 one.where,
+                one.column.measured if one.column else "",
+                chapter.source.runs,
+                chapter.source.selection,
+                one.rule,
                 one.verdict,
                 one.why,
             )
@@ -102,16 +109,40 @@ def _summary(chapters: Sequence[Chapter]) -> list[str]:
     return [
         f"{len(everything)} claims of {len(chapters)} sources, {twice} of them a second reading of another, "
         f"{len(runs)} runs: {_counts(everything)}.",
-        "A printed number is reproduced when it lies where one new run would fall with a chance of 95% "
-        "(mean ± t s √(1 + 1/n)), widened by its rounding and, for an accuracy that may rest on other images "
-        "than ours, by the binomial error of both draws: our runs do not speak against it. A comparison is "
-        "reproduced, or not, when the 95% interval of the paired difference says so. "
-        f"{NUMBER_SEEDS} seeds decide a number, {COMPARISON_SEEDS} a comparison; counts are equal or they are not.",
-        "Each claim is judged by itself, without a correction for their number: of twenty printed numbers that are "
-        "true, one is expected to be missed, and of twenty differences that are none, one to be found. Where README "
-        "and code differ, both were run and both are shown. Times are ratios on the machine of these runs.",
         "Sources: " + "; ".join(f"{chapter.source.letter}, {chapter.source.source}" for chapter in chapters) + ".",
     ]
+
+
+def _how(chapters: Sequence[Chapter]) -> Section:
+    """The rules that all sources have in common, and what a reader who trusts nobody can do."""
+    superseded = sum(chapter.evidence.superseded for chapter in chapters)
+    later = f" ({superseded} runs of the exports are older ones of that kind)" if superseded else ""
+    notes = (
+        "A printed number is reproduced when it lies where one new run would fall with a chance of 95% "
+        "(mean ± t s √(1 + 1/n)), widened by its rounding and, for an accuracy that may rest on other images "
+        "than ours, by the binomial error of both draws: our runs do not speak against it, which "
+        "wide intervals seldom do. A comparison is reproduced, or not, when the 95% interval of the paired difference "
+        f"says so. {NUMBER_SEEDS} seeds decide a number, {COMPARISON_SEEDS} a comparison; counts are equal or are not. "
+        "What bears out each statement stands beside it.",
+        "Each claim is judged by itself, without a correction for their number: of twenty printed numbers that are "
+        "true, one is expected to be missed, and of twenty differences that are none, one to be found. "
+        "Numbers of one row are not independent: errors, accuracy and F1 are nearly the same thing said three times.",
+        "Intervals of comparisons speak of other seeds, not of other test images.",
+        "When rules were written: "
+        + " ".join(f"{chapter.source.letter}: {chapter.source.rules}." for chapter in chapters)
+        + " Where a run was made again, with newer code, the latest counts, whatever it says"
+        + later
+        + ".",
+        "Where the README and the code of a source differ in a row, that row was run both ways and both are shown. "
+        "Times are ratios on the machine of these runs.",
+        "Any line can be run again from nothing, here A.max, in a store of its own; its verdict is shown in the end. "
+        "Seeds are the same; last digits and times are those of the machine.",
+    )
+    code = (
+        "python -m lenet_lab claims A.max --run --store sqlite:///again.db --out again",
+        "python -m lenet_lab claims --check    # is this page what the committed exports give?",
+    )
+    return Section("how", "How claims are judged", notes=notes, code=code)
 
 
 def _counts(judged: Sequence[Judged]) -> str:
@@ -127,7 +158,9 @@ def _lessons(chapters: Sequence[Chapter]) -> list[str]:
         verdicts = {f"{one.claim} {one.reading}".strip(): one.verdict for one in judged}
         for lesson in chapter.source.lessons:
             if all(verdicts.get(name) == verdict for name, verdict in lesson.when.items()):
-                found.append(f"{lesson.says} ({', '.join(lesson.when) or chapter.source.letter})")
+                found.append(
+                    f"{chapter.source.source}: {lesson.says} ({', '.join(lesson.when) or chapter.source.letter})"
+                )
     return found
 
 
@@ -145,7 +178,7 @@ def _open(one: Judged) -> bool:
 
 
 def _listed(judged: Sequence[Judged]) -> tuple[str, ...]:
-    lines = [f"{one.claim}: {one.says}{f' ({one.why})' if one.why else ''}" for one in judged if one.column is None]
+    lines = [f"{sentence(one)}{f' ({one.why})' if one.why else ''}" for one in judged if one.column is None]
     numbers = Counter(one.claim.partition(".")[0] for one in judged if one.column is not None)
     if numbers:
         lines.append("Printed numbers: " + ", ".join(f"{n} of {letter}" for letter, n in sorted(numbers.items())) + ".")
@@ -154,15 +187,16 @@ def _listed(judged: Sequence[Judged]) -> tuple[str, ...]:
 
 def _chapter(chapter: Chapter) -> list[Section]:
     source = chapter.source
-    numbers = [one for one in chapter.judged if one.column is not None]
-    sentences = [one for one in chapter.judged if one.column is None]
+    printed = [one for one in chapter.judged if one.column is not None]
+    said = [one for one in chapter.judged if one.column is None]
     notes = [
         source.about,
+        f"Runs behind each of the author's numbers: {source.runs}. Chosen by test images: {source.selection}.",
         f"{_counts(chapter.judged)}.",
-        *(f"Left open by the source: {text}" for text in source.questions),
+        *(f"How it was read: {text}" for text in source.questions),
     ]
     commands = [line for arm in source.arms for line in (f"# {arm}: {_ran(chapter, arm)}", source.command(arm))]
-    tables = tuple((made, None) for made in (_numbers(numbers), _sentences(sentences)) if made.rows)
+    tables = tuple((made, None) for made in (numbers(printed), sentences(said)) if made.rows)
     return [
         Section(source.letter, f"{source.letter}: {source.source}", tables, (), tuple(notes)),
         Section(
@@ -181,115 +215,24 @@ def _ran(chapter: Chapter, arm: str) -> str:
     return f"{len(runs)} of {chapter.source.aim(arm)} seeds run" + (f", {diverged} diverged" if diverged else "")
 
 
-def _numbers(judged: Sequence[Judged]) -> Table:
-    rows = []
-    for one in judged:
-        assert one.column is not None
-        ours = one.ours[0] if one.ours else None
-        rows.append(
-            (
-                Cell(one.claim + (f" ({one.reading})" if one.reading else "")),
-                Cell(_claimed(one)),
-                Cell(one.column.measured),
-                *_ours(ours, one.says),
-                Cell(one.verdict),
-                Cell(one.why),
-            )
-        )
-    head = ("Printed number", "Claimed", "Measured on", "Ours, mean", "One run gives", "n", "Verdict", "Why")
-    return Table("numbers", head, (False, True, False, True, True, True, False, False), tuple(rows))
-
-
-def _claimed(one: Judged) -> str:
-    """The printed number with its unit, and the ratio that a time is judged by."""
-    assert one.column is not None
-    text = f"{one.says} {one.column.unit}".strip()
-    return text if one.times is None else f"{text} ({one.times:.2f} times)"
-
-
-def _ours(ours: Estimate | None, says: str) -> tuple[Cell, Cell, Cell]:
-    if ours is None:
-        return Cell(NONE), Cell(NONE), Cell("0", 0.0)
-    unit = " times" if ours.of == "times" else ""
-    texts = [f"{value:.2f}" if unit else like(value, says) for value in (ours.mean, ours.low, ours.high)]
-    held = f"{texts[1]} to {texts[2]}" if ours.low < ours.high else NONE
-    return Cell(texts[0] + unit, ours.mean), Cell(held), Cell(str(ours.n), float(ours.n))
-
-
-def like(value: float, says: str) -> str:
-    """A value with as many digits as the printed number."""
-    if "e" in says.lower():
-        return f"{value:.2e}"
-    return f"{value:,.{len(says.partition('.')[2])}f}"
-
-
-def _sentences(judged: Sequence[Judged]) -> Table:
-    rows = []
-    for one in judged:
-        said = [_said(ours) for ours in one.ours]
-        rows.append(
-            (
-                Cell(f"{one.claim}: {one.says}"),
-                Cell("; ".join(said) or NONE),
-                Cell(str(one.n) if one.ours else NONE, float(one.n)),
-                Cell(one.verdict),
-                Cell(one.why),
-            )
-        )
-    head = ("Statement", "Ours, with the 95% interval", "n", "Verdict", "Why")
-    return Table("statements", head, (False, False, True, False, False), tuple(rows))
-
-
-def _said(ours: Estimate) -> str:
-    def show(value: float) -> str:
-        if ours.of == "difference":
-            return f"{100 * value:+.2f}".replace("-", "−")
-        return f"{value:.{digits}f}"
-
-    digits = _digits(ours)
-    unit = {"difference": " points", "times": " times"}.get(ours.of, "")
-    name = f"{ours.name}: " if ours.name else ""
-    held = f" ({show(ours.low)} to {show(ours.high)})" if ours.low < ours.high else ""
-    return f"{name}{show(ours.mean)}{unit}{held}"
-
-
-def _digits(ours: Estimate) -> int:
-    """As many as show half the interval to within a third of itself, six at most; two without an interval."""
-    half = (ours.high - ours.low) / 2
-    return min(max(-math.floor(math.log10(half / 3)), 0), 6) if half > 0 else 2
-
-
 def _missing(chapters: Sequence[Chapter]) -> Section:
     """What has not been run, and the command that would."""
-    lines = []
+    lines, total = [], 0.0
     for chapter in chapters:
         for arm in chapter.source.arms:
             left = chapter.source.aim(arm) - len(chapter.evidence.runs.get(arm, ()))
             if left > 0:
                 cost = chapter.source.arms[arm].minutes
+                total += left * (cost or 0)
                 price = f", about {cost:g} minutes {'each ' if left > 1 else ''}on one core" if cost else ""
                 lines.append(f"{chapter.source.letter}.{arm}: {left} run{'s' if left > 1 else ''}{price}")
     notes = (
-        "claims --run runs them, the cheapest first; a run that is there is not made again. Minutes are estimates.",
+        f"About {total / 60:.0f} hours of one core in all. claims --run runs them, the cheapest first; "
+        "a run that is there is not made again. Minutes are estimates.",
     )
-    made = Table("missing", ("Not run yet",), (False,), tuple((Cell(line),) for line in lines))
-    return Section("missing", "What could not be run", ((made, None),) if lines else (), (), notes if lines else ())
+    made = Table("missing", ("Arm, runs, cost",), (False,), tuple((Cell(line),) for line in lines))
+    return Section("missing", "What has not been run", ((made, None),) if lines else (), (), notes if lines else ())
 
 
 def _filled(section: Section) -> bool:
     return bool(section.tables or section.notes or section.code)
-
-
-def listing(chapter: Chapter) -> list[tuple[str, ...]]:
-    """The claims of a source for a terminal: claim, claimed, ours, n, verdict, why."""
-    rows: list[tuple[str, ...]] = []
-    for one in chapter.judged:
-        if one.column is not None:
-            ours, held, n = (cell.text for cell in _ours(one.ours[0] if one.ours else None, one.says))
-            said = ours if held == NONE else f"{ours} ({held})"
-            name = one.claim + (f" ({one.reading})" if one.reading else "")
-            rows.append((name, _claimed(one), said, n, one.verdict, one.why))
-        else:
-            said = "; ".join(_said(ours) for ours in one.ours) or NONE
-            rows.append((one.claim, one.says, said, str(one.n), one.verdict, one.why))
-    return rows

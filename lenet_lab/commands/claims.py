@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import argparse
 import re
-import subprocess
-import sys
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lenet_lab.commands.claim_runs import STOPPED, Asked, digests, exported, run_missing, tracked
 from lenet_lab.commands.common import parser
 
 if TYPE_CHECKING:
     from lenet_lab.claims import Source
     from lenet_lab.claims.page import Chapter
-    from lenet_lab.records import Curves, RunRecord
 
 EPILOG = """The evidence is the exports in --out (one a source) and the runs of the store. The page is --out with .md
 and .html after its name. Exit status: 0; 1 where --check finds the page stale, or runs failed; 2 for a mistake in
 the command."""
-PACKED = "hydra/launcher=packed"
 ROOM_FOR_WHY = 120  # columns of a terminal; the page says why as well
 TABLE = "verdicts.csv"
 
@@ -37,14 +32,14 @@ def main(words: Sequence[str]) -> int:
         args.error("--write: writes the whole page; name no sources")
     if not chosen.run and (chosen.budget is not None or chosen.seeds is not None):
         args.error("--seeds, --budget: of --run")
-    if chosen.run:
-        status = _run(chosen)
-        if not chosen.write:
-            return status
+    status = run_missing(chosen) if chosen.run else 0
+    if status in STOPPED or (chosen.run and not chosen.sources and not chosen.write):
+        return status
     from lenet_lab.claims import load, names
 
     letters = sorted({word.partition(".")[0] for word in chosen.sources}) or names()
     sources = [load(letter) for letter in letters]
+    asked = [Asked.of(word) for word in chosen.sources or letters]
     if chosen.write:
         _export(sources, chosen)
     chapters = _chapters(
@@ -57,16 +52,16 @@ def main(words: Sequence[str]) -> int:
         for path, content in pages.items():
             _write(path, content)
         print(", ".join(map(str, pages)))
-        return 0
-    _show(chapters)
+        return status
+    _show(chapters, asked)
     if not any(several for chapter in chapters for several in chapter.evidence.runs.values()):
         print(f"no runs: neither exports in {chosen.out} nor any in the store; `claims --run` makes them")
-    return 0
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
     args = parser("claims", "Published claims, judged by tracked runs.", EPILOG)
-    args.add_argument("sources", nargs="*", metavar="SOURCE", help="letters, or SOURCE.ARM for --run; default: all")
+    args.add_argument("sources", nargs="*", metavar="SOURCE", help="letters, or SOURCE.CLAIM, SOURCE.ARM; default: all")
     args.add_argument("--run", action="store_true", help="run what is missing, the cheapest first; resumable")
     args.add_argument(
         "--seeds", type=_count, metavar="N", help="of --run, at most; default: as many as the ledger aims at"
@@ -93,58 +88,20 @@ def _seconds(text: str) -> float:
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
-@cache
-def digests(letter: str) -> dict[str, str]:
-    """Arm -> the digest that its runs bear."""
-    from lenet_lab.claims import load
-    from lenet_lab.commands.errors import hydra_errors
-    from lenet_lab.config.numbers import quote
-    from lenet_lab.sweeps.plan import compose_multirun
-
-    source = load(letter)
-    with hydra_errors():
-        return {arm: compose_multirun([quote(word) for word in source.words(arm)])[0].arm for arm in source.arms}
-
-
 def _chapters(sources: Sequence[Source], folder: Path, uri: str | None, exports_alone: bool) -> list[Chapter]:
     from lenet_lab.claims import Evidence
     from lenet_lab.claims.page import Chapter
 
-    records, curves = ([], {}) if exports_alone else _tracked(uri)
+    records, curves = ([], {}) if exports_alone else tracked(uri)
     chapters = []
     for source in sources:
-        own, more = _exported(folder / f"{source.letter}.zip")
+        own, more = exported(folder / f"{source.letter}.zip")
         known = {record.run_id for record in own}
         several = [*own, *(record for record in records if record.run_id not in known)]
         aims = {arm: source.aim(arm) for arm in source.arms}
         evidence = Evidence.gather(digests(source.letter), aims, several, {**curves, **more})
         chapters.append(Chapter.of(source, evidence))
     return chapters
-
-
-def _exported(file: Path) -> tuple[list[RunRecord], Curves]:
-    from lenet_lab.tracking.exports import read_export
-
-    if not file.exists():
-        return [], {}
-    export = read_export(file)
-    return export.records, export.curves
-
-
-def _tracked(uri: str | None) -> tuple[list[RunRecord], Curves]:
-    """The runs of the store; none where there is no store and none was named."""
-    from lenet_lab.claims.evidence import READ
-    from lenet_lab.records import LabError
-    from lenet_lab.tracking import open_store, read_curves, read_runs
-
-    try:
-        store = open_store(uri, create=False)
-    except LabError:
-        if uri is not None:
-            raise
-        return [], {}
-    records = read_runs(store)
-    return records, read_curves(store, [record.run_id for record in records], READ)
 
 
 def _pages(chapters: Sequence[Chapter], folder: Path) -> Mapping[Path, str]:
@@ -199,12 +156,12 @@ def _export(sources: Sequence[Source], chosen: argparse.Namespace) -> None:
         if chosen.store is not None:
             raise
         return
-    records, _ = _tracked(chosen.store)
+    records, _ = tracked(chosen.store)
     for source in sources:
         file = chosen.out / f"{source.letter}.zip"
         arms = set(digests(source.letter).values())
         new = {record.key for record in records if record.arm in arms and record.state in COUNT}
-        old = {record.key for record in _exported(file)[0]}
+        old = {record.key for record in exported(file)[0]}
         if not new - old:
             continue
         if old - new:
@@ -214,8 +171,8 @@ def _export(sources: Sequence[Source], chosen: argparse.Namespace) -> None:
         print(f"exported {runs} runs: {file}")
 
 
-def _show(chapters: Sequence[Chapter]) -> None:
-    from lenet_lab.claims.page import listing
+def _show(chapters: Sequence[Chapter], asked: Sequence[Asked]) -> None:
+    from lenet_lab.claims.tables import listing
     from lenet_lab.sweeps.printing import console, table, texts
 
     screen = console()
@@ -225,85 +182,8 @@ def _show(chapters: Sequence[Chapter]) -> None:
     for chapter in chapters:
         shown = table(*titles)
         shown.columns[0].no_wrap = True
-        for row in listing(chapter):
+        meant = [one for one in chapter.judged if any(one.claim in word.claims for word in asked)]
+        for row in listing(meant):
             shown.add_row(*texts(row)[: len(titles)])
         screen.print(*texts((f"{chapter.source.letter}: {chapter.source.source}",)))
         screen.print(shown)
-
-
-def _run(chosen: argparse.Namespace) -> int:
-    """Run the arms that lack seeds, the cheapest first, each as the sweep that the page prints, packed where that fits.
-
-    What another launcher has begun of a run is begun anew.
-    """
-    from lenet_lab.claims import load, names
-    from lenet_lab.records import LabError
-    from lenet_lab.sweeps.forecast import duration
-
-    asked = [word.partition(".")[::2] for word in chosen.sources] or [(letter, "") for letter in names()]
-    todo = []
-    for letter, arm in asked:
-        source = load(letter)
-        if arm and arm not in source.arms:
-            raise LabError(f"claims: {letter}.{arm}: no such arm; there are: {', '.join(source.arms)}")
-        todo += [(source, one) for one in source.arms if not arm or one == arm]
-    _bring({source.letter for source, _ in todo}, chosen)
-    begun, status = time.monotonic(), 0
-    for seconds, source, arm in sorted(_costs(todo, chosen), key=lambda one: one[0]):
-        left = None if chosen.budget is None else chosen.budget - (time.monotonic() - begun)
-        if left is not None and seconds > left:
-            print(f"{source.letter}.{arm}: about {duration(seconds)}, and {duration(max(left, 0))} left: not run")
-            continue
-        seeds = _seeds(source, arm, chosen)
-        how, more = ("sweep.workers=1", "") if source.arms[arm].timed else (PACKED, f" {PACKED}")
-        print(f"{source.letter}.{arm}, about {duration(seconds)}: {source.command(arm, seeds)}{more}", flush=True)
-        where = [f"tracking.uri={chosen.store}"] if chosen.store else []
-        done = subprocess.run(
-            [sys.executable, "-m", "lenet_lab", "-m", *source.words(arm), how, *where, f"seed=range({seeds})"],
-            check=False,
-        )
-        if done.returncode in (130, 143):
-            return done.returncode
-        status = max(status, int(done.returncode != 0))
-    return status
-
-
-def _seeds(source: Source, arm: str, chosen: argparse.Namespace) -> int:
-    """As many as the ledger aims at, or fewer: more would not count."""
-    return min(chosen.seeds or source.aim(arm), source.aim(arm))
-
-
-def _bring(letters: Iterable[str], chosen: argparse.Namespace) -> None:
-    """What the exports hold goes into the store, so that it is not run again."""
-    from lenet_lab.tracking.imports import import_runs
-
-    for letter in sorted(letters):
-        file = chosen.out / f"{letter}.zip"
-        if file.exists() and (brought := import_runs(file, chosen.store)).runs:
-            print(f"{brought.runs} runs from {file}")
-
-
-def _costs(todo: Sequence[tuple[Source, str]], chosen: argparse.Namespace) -> list[tuple[float, Source, str]]:
-    """Seconds of what is missing of each arm, for the arms that miss any."""
-    from lenet_lab.claims.evidence import COUNT
-    from lenet_lab.commands.errors import hydra_errors
-    from lenet_lab.config.numbers import quote
-    from lenet_lab.sweeps.forecast import forecast
-    from lenet_lab.sweeps.launch import width
-    from lenet_lab.sweeps.plan import compose_multirun, make_plan
-
-    records, _ = _tracked(chosen.store)
-    done = {record.key for record in records if record.state in COUNT}
-    found = []
-    for source, arm in todo:
-        seeds = f"seed=range({_seeds(source, arm, chosen)})"
-        with hydra_errors():
-            cells = compose_multirun([quote(word) for word in (*source.words(arm), seeds)])
-        left = [ready for ready in cells if ready.key not in done]
-        if left:
-            plan = make_plan(cells, None)
-            workers = (
-                1 if source.arms[arm].timed else width(left[0].config, [plan.of(one.cell.overrides) for one in left])[0]
-            )
-            found.append((forecast(left, records, workers).seconds, source, arm))
-    return found
