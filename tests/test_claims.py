@@ -442,8 +442,8 @@ def test_a_narrow_terminal_shows_the_claims_without_their_reasons(tmp_path, monk
 
 
 @pytest.mark.slow
-def test_what_is_missing_is_run_once_and_the_page_stands_on_its_exports(tmp_path, monkeypatch):
-    """A timed arm alone, any other packed; what is written can be checked when the store is gone."""
+def test_what_is_missing_is_run_once_and_the_page_stands_on_its_exports(tmp_path, monkeypatch, capsys):
+    """A timed arm alone, any other packed; what is written can be checked when the store is gone. A line by itself."""
     fields = SMALL.model_dump(exclude_unset=True)
     fields |= {"base": "data=digits data.train_size=100 epochs=1 tracking.artifacts=minimal", "statements": []}
     fields["arms"] = {arm: fields["arms"][arm] for arm in ("one", "two")}
@@ -469,6 +469,12 @@ def test_what_is_missing_is_run_once_and_the_page_stands_on_its_exports(tmp_path
     assert main(["--run", "--seeds", "4"]) == 0
     assert len(asked) == 2, "nothing is missing"
     assert main(["--write"]) == 0
+    capsys.readouterr()
+    assert main(["X.one.size", "--run", "--seeds", "1", "--store", "sqlite:///other.db", "--out", "other"]) == 0
+    assert (len(asked), "pool=max" in asked[-1]) == (3, False)
+    said = capsys.readouterr().out
+    assert re.search(r"X\.one\.size .* 44,426 +1 +reproduced", said), said
+    assert "X.two" not in said
     for file in tmp_path.glob("mlflow.db*"):
         file.unlink()
     assert main(["--check"]) == 0

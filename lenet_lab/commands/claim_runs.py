@@ -73,8 +73,8 @@ def exported(file: Path) -> tuple[list[RunRecord], Curves]:
     return export.records, export.curves
 
 
-def tracked(uri: str | None) -> tuple[list[RunRecord], Curves]:
-    """The runs of the store; none where there is no store and none was named."""
+def tracked(uri: str | None, new: bool = False) -> tuple[list[RunRecord], Curves]:
+    """The runs of the store; none where there is no store, and none was named or it is to be made (`new`)."""
     from lenet_lab.claims.evidence import READ
     from lenet_lab.records import LabError
     from lenet_lab.tracking import open_store, read_curves, read_runs
@@ -82,7 +82,7 @@ def tracked(uri: str | None) -> tuple[list[RunRecord], Curves]:
     try:
         store = open_store(uri, create=False)
     except LabError:
-        if uri is not None:
+        if uri is not None and not new:
             raise
         return [], {}
     records = read_runs(store)
@@ -146,7 +146,7 @@ def _costs(todo: Sequence[tuple[Source, str]], chosen: argparse.Namespace) -> li
     from lenet_lab.sweeps.launch import width
     from lenet_lab.sweeps.plan import compose_multirun, make_plan
 
-    records, _ = tracked(chosen.store)
+    records, _ = tracked(chosen.store, new=True)
     done = {record.key for record in records if record.state in COUNT}
     found = []
     for source, arm in todo:

@@ -43,7 +43,11 @@ def main(words: Sequence[str]) -> int:
     if chosen.write:
         _export(sources, chosen)
     chapters = _chapters(
-        sources, chosen.out, None if chosen.check or chosen.write else chosen.store, chosen.check or chosen.write
+        sources,
+        chosen.out,
+        None if chosen.check or chosen.write else chosen.store,
+        chosen.check or chosen.write,
+        chosen.run,
     )
     if chosen.check:
         return _check(chapters, chosen.out)
@@ -88,11 +92,13 @@ def _seconds(text: str) -> float:
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
-def _chapters(sources: Sequence[Source], folder: Path, uri: str | None, exports_alone: bool) -> list[Chapter]:
+def _chapters(
+    sources: Sequence[Source], folder: Path, uri: str | None, exports_alone: bool, new: bool
+) -> list[Chapter]:
     from lenet_lab.claims import Evidence
     from lenet_lab.claims.page import Chapter
 
-    records, curves = ([], {}) if exports_alone else tracked(uri)
+    records, curves = ([], {}) if exports_alone else tracked(uri, new)
     chapters = []
     for source in sources:
         own, more = exported(folder / f"{source.letter}.zip")
