@@ -142,3 +142,10 @@ def test_the_papers_curves_are_drawn_from_its_export(tmp_path: Path) -> None:
     paper.draw(shown, tmp_path / "paper.png")
     assert (tmp_path / "paper.png").stat().st_size > 20_000
     assert not paper.read_noise(tmp_path / "none.csv")
+    committed = paper.points(paper.evidence(), paper.read_noise(paper.NOISE))
+    assert (DOCS / "data" / "paper.csv").read_text() == paper.table(committed), "python docs/paper.py writes it anew"
+    text = (DOCS / "lenet5_1998.md").read_text()
+    for series, head in (("plain", "| as they are |"), ("distorted", "| distorted (`augment=affine`) |")):
+        points = [one for one in committed if (one.panel, one.series) == ("images", series)]
+        cells = [f"{one.mean:.2f} ({one.low:.2f} to {one.high:.2f}, n={one.n})" for one in points]
+        assert f"{head} {' | '.join(cells)} |" in text, "the table beside the figure is typed by hand"
