@@ -15,9 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lenet_lab.cell import build, load, make_ready
 from lenet_lab.config.compose import compose_cell
 from lenet_lab.config.schema import parse
+from lenet_lab.data import packs
 from lenet_lab.data.arrays import Split
 from lenet_lab.data.augment import UNIT, NoAugmentation
 from lenet_lab.data.augment.distortion import Distortion
+from lenet_lab.data.module import TrainingChunks
 from lenet_lab.data.packs import PackChunks
 from lenet_lab.engines import Execution, Hardware, Recipe, compiling, fit, recorded
 from lenet_lab.engines.pack import Replica, fit_pack
@@ -266,6 +268,52 @@ def test_no_update_waits_for_the_device(engine, monkeypatch):
     with readings:
         torch.ones(1).item()
     assert len(readings.found) == 1, "a reading is seen"
+
+
+class Copies(TorchDispatchMode):
+    """Counts copies to another device: how many wait, and how many do not."""
+
+    def __init__(self):
+        super().__init__()
+        self.waits, self.others = 0, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is torch.ops.aten._to_copy.default and kwargs.get("device", args[0].device) != args[0].device:
+            self.waits += not kwargs.get("non_blocking")
+            self.others += bool(kwargs.get("non_blocking"))
+        return func(*args, **kwargs)
+
+
+@pytest.mark.parametrize("augment", [NoAugmentation(), EVERYTHING], ids=["as they are", "distorted"])
+@pytest.mark.parametrize("several", [True, False], ids=["a pack", "one network"])
+def test_the_feed_of_a_device_waits_for_no_copy(augment, several):
+    """Images on another device, here one without values: a pack's orders go there once an epoch."""
+    split = Split(torch.rand(50, 1, 12, 12), torch.arange(50) % 10, torch.arange(50)).to(torch.device("meta"))
+    if several:
+        chunks = PackChunks(split, 8, [3, 5], 2, None, augment, UNIT, "shuffle", 9)
+    else:
+        chunks = TrainingChunks(split, 8, 3, 0, 1, None, torch.contiguous_format, augment, UNIT, "shuffle", 9)
+    chunks.per_chunk = 2
+    with Copies() as copies:
+        fed = list(chunks)
+        torch.ones(1).to("meta")
+    assert len(fed) == 4
+    assert copies.waits == 1, "the last one, which is no feed's, is seen"
+    assert 0 < copies.others <= (2 if several else 9)
+
+
+def test_distorted_images_leave_room_for_what_distorts_them(monkeypatch):
+    """A chunk of a device is a share of its free memory, by what is held beside the images."""
+    split = Split(torch.rand(50, 1, 12, 12), torch.arange(50) % 10, torch.arange(50)).to(torch.device("meta"))
+    monkeypatch.setattr(packs, "GPU_FEED_BYTES", 50_000_000)
+    plain, distorted = (
+        PackChunks(split, 8, range(64), 0, None, augment, UNIT, "shuffle").per_chunk
+        for augment in (NoAugmentation(), EVERYTHING)
+    )
+    image = 4 * 12 * 12
+    assert (plain, distorted) == (50_000_000 // image // 2 // 512, 50_000_000 // image // 12 // 512)
+    assert distorted > 1
 
 
 @pytest.mark.parametrize("augment", [NoAugmentation(), EVERYTHING], ids=["as they are", "distorted"])

@@ -41,6 +41,16 @@ class Chunk:
         self.batches = batches
 
 
+def moved(value: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on a device, without waiting for what the device still has to do.
+
+    Copies to a GPU do not wait where they start in page-locked memory alone.
+    """
+    if device.type == "cuda":
+        value = value.pin_memory()
+    return value.to(device, non_blocking=True)
+
+
 def in_precision(split: Split, precision: str | None) -> Split:
     """The split with images in double precision where the whole run is."""
     return replace(split, images=split.images.double()) if precision == "64-true" else split
@@ -84,7 +94,7 @@ class TrainingChunks:
 
     def __iter__(self) -> Iterator[Chunk]:
         permutation = order(len(self.split.labels), self.seed, self.epoch if self.how == "shuffle" else 0)
-        draws = key(self.seed, "augment", self.epoch).to(self.split.images.device)
+        draws = moved(key(self.seed, "augment", self.epoch), self.split.images.device)
         for first in range(0, self.steps, self.per_chunk):
             last = min(first + self.per_chunk, self.steps)
             start = first * self.batch_size
@@ -101,10 +111,10 @@ class TrainingChunks:
         places = torch.arange(len(rows))
         if self.world > 1:
             places = torch.cat([places[start:stop] for start, stop in shares])
-        mine = rows[places].to(device)
+        mine = moved(rows[places], device)
         images, labels = self.split.images[mine], self.split.labels[mine]
         augment = self.augment.during(self.epoch, self.epochs)
-        images = augment.apply(images, draws, (places + first).to(device), self.levels)
+        images = augment.apply(images, draws, moved(places + first, device), self.levels)
         images = images.contiguous(memory_format=self.layout)
         position = 0
         for (start, stop), (low, high) in zip(bounds, shares, strict=True):

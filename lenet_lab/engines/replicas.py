@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lenet_lab.blocks.streams import derive
 from lenet_lab.data.arrays import Split
-from lenet_lab.data.module import in_precision
+from lenet_lab.data.module import in_precision, moved
 from lenet_lab.data.packs import PackChunk, eval_batches
 from lenet_lab.engines.compiling import compiled
 from lenet_lab.engines.fates import Fates
@@ -164,10 +164,7 @@ class ReplicaNetworks(pl.LightningModule):
         steps = len(chunk.batches)
         first = self.first_epoch * self.recipe.steps_per_epoch + self.update_count
         seeds = [recipe.seed for recipe in self.recipes]
-        keys = {
-            name: several.to(self.device, non_blocking=True)
-            for name, several in stack.dropout_keys(seeds, first, steps).items()
-        }
+        keys = {name: moved(several, self.device) for name, several in stack.dropout_keys(seeds, first, steps).items()}
         for number, (images, labels) in enumerate(chunk.batches):
             stack.buffers.update({name: several[number] for name, several in keys.items()})
             losses, flat = self._losses(self.weights, stack.buffers, images, labels)

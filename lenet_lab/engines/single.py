@@ -16,7 +16,7 @@ from lenet_lab.blocks.dropout import stacked_keys
 from lenet_lab.blocks.streams import derive
 from lenet_lab.data.arrays import Split
 from lenet_lab.data.augment import NONE, Augmentation
-from lenet_lab.data.module import Chunk, evaluation_images
+from lenet_lab.data.module import Chunk, evaluation_images, moved
 from lenet_lab.engines.compiling import compiled
 from lenet_lab.engines.execution import Execution
 from lenet_lab.optim import Averaging, LearningRate, WeightDecay, blend_
@@ -134,7 +134,7 @@ class SingleNetwork(pl.LightningModule):
         params = [p for p in self.net.parameters() if p.requires_grad]
         step = self.trainer.global_step
         keys = [
-            (self.net.get_buffer(name), several[:, 0].to(self.device, non_blocking=True))
+            (self.net.get_buffer(name), moved(several[:, 0], self.device))
             for name, several in stacked_keys(
                 self.net, [recipe.seed], step, [batch.first_row for batch in chunk.batches]
             ).items()
