@@ -12,6 +12,9 @@ from lenet_lab.records import LabError
 Params = Mapping[str, str]
 
 
+METRIC = "test/acc"
+
+
 @dataclass(frozen=True)
 class Study:
     """The `study` node of an experiment file.
@@ -22,6 +25,7 @@ class Study:
         family: what Holm's adjustment runs over: `ARM` (against the baseline) or `ARM vs ARM`; None: every other arm
             against the baseline.
         difference: the smallest difference in test accuracy (0 to 1) that one hopes to see.
+        metric: what its report compares; `val/acc` where recipes are chosen.
     """
 
     name: str
@@ -29,6 +33,7 @@ class Study:
     factors: tuple[str, ...]
     family: tuple[str, ...] | None = None
     difference: float | None = None
+    metric: str = METRIC
 
     def comparisons(self, arms: Mapping[str, Params]) -> list[tuple[str, str]]:
         """The family as pairs of arms (the one looked at, the one it is compared with).
@@ -72,11 +77,16 @@ def read_study(node: Any) -> Study:
     hoped = node.get("difference")
     if hoped is not None and (isinstance(hoped, bool) or not isinstance(hoped, int | float) or not 0 < hoped < 1):
         raise LabError(f"study.difference={hoped}: must be a share of the test images, between 0 and 1")
+    metric = node.get("metric", METRIC)
+    if not isinstance(metric, str) or not metric:
+        raise LabError(
+            f"study.metric={metric}: must be a text; allowed: the name of a metric, such as {METRIC} or val/acc"
+        )
     for text in (node["baseline"], *(node.get("family") or ())):
         for side in text.split(" vs "):
             pairs(side)
     family = node.get("family")
-    return Study(node["name"], node["baseline"], tuple(node["factors"]), family and tuple(family), hoped)
+    return Study(node["name"], node["baseline"], tuple(node["factors"]), family and tuple(family), hoped, metric)
 
 
 def loads(text: str) -> Study:

@@ -139,6 +139,7 @@ def test_notes_for_mlflow_have_the_arms():
 def test_a_study_is_its_file_and_those_that_extend_it():
     assert choose.extending("pool_norm") == []
     assert {"record_no_norm", "record_no_clean"} <= set(choose.extending("record"))
+    assert "recipe_pool" not in choose.extending("record"), "it has a study of its own"
 
 
 @pytest.mark.slow

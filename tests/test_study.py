@@ -64,7 +64,8 @@ def test_the_family():
 @pytest.mark.parametrize(
     ("more", "line"),
     [
-        ({"metric": "x"}, "study.metric=x: no such key; allowed: name, baseline, factors, family, difference"),
+        ({"metrics": "x"}, "study.metrics=x: no such key; allowed: name, baseline, factors"),
+        ({"metric": 3}, "study.metric=3: must be a text; allowed: the name of a metric, such as test/acc or val/acc"),
         ({"baseline": ""}, "study.baseline=: must be a text"),
         ({"baseline": "avg"}, "'avg': does not select arms; write pairs like `pool=max norm=bn`"),
         ({"factors": "pool"}, "study.factors=pool: must be a list of texts"),

@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     args.add_argument("--out", type=Path, metavar="DIR", help="default: reports/ and the study, the sweep, or `all`")
     args.add_argument("--from", type=Path, dest="file", metavar="FILE.zip", help="an export, instead of a store")
-    args.add_argument("--metric", default="test/acc", metavar="NAME", help="what is compared; default: %(default)s")
+    args.add_argument("--metric", metavar="NAME", help="what is compared; default: the study's, else test/acc")
     args.add_argument("--baseline", metavar="ARM", help="the arm the others are compared with")
     args.add_argument(
         "--pair", nargs=2, action="append", default=[], metavar="ARM", help="compare the first with the second"
@@ -83,10 +83,11 @@ def _listed(text: str) -> tuple[str, ...]:
 def _question(given: argparse.Namespace, runs: Chosen) -> Question:
     from lenet_lab.commands.chosen import defaults
     from lenet_lab.report import Question
+    from lenet_lab.study import METRIC
 
     return Question(
         title=runs.title,
-        metric=given.metric,
+        metric=given.metric or (runs.study.metric if runs.study else METRIC),
         level=given.level,
         baseline=given.baseline,
         study=runs.study,

@@ -24,12 +24,16 @@ def conf_dir() -> Path:
 
 @cache
 def extended(experiment: str) -> str | None:
-    """The experiment file that this one is with something changed: its defaults begin with the name."""
+    """The experiment file that this one is with something changed, in its study: its defaults begin with the name.
+
+    None of a file that names a study of its own.
+    """
     import yaml
 
     file = conf_dir() / "experiment" / f"{experiment}.yaml"
-    first = (yaml.safe_load(file.read_text()).get("defaults") or [None])[0] if file.is_file() else None
-    return first if isinstance(first, str) else None
+    node = yaml.safe_load(file.read_text()) if file.is_file() else {}
+    first = (node.get("defaults") or [None])[0]
+    return first if isinstance(first, str) and "name" not in (node.get("study") or {}) else None
 
 
 def prepare() -> None:

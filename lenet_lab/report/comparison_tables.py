@@ -35,7 +35,9 @@ def contrasts(facts: Facts) -> Table | None:
         "p (Holm)", "p (t test)", "Effect size", "Better in", "Reading", "Seeds that would do",
     )  # fmt: skip
     rows = tuple(_contrast(facts, one) for one in facts.contrasts)
-    family = f"over the {facts.family} comparisons" if facts.family == len(rows) else f"over the first {facts.family}"
+    family = f"over the first {facts.family}"
+    if facts.family == len(rows):
+        family = "over the one comparison" if facts.family == 1 else f"over the {facts.family} comparisons"
     caption = (
         f"Differences paired by seed, in {asked.words}; t interval, not adjusted. The reading rests on the sign-flip "
         f"test (exact up to 40 seeds; {NONE}: too few seeds to reach the level at all) after Holm {family}. Effect "
