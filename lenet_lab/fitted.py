@@ -67,7 +67,8 @@ class Network(Fitted):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             logging.getLogger("mlflow").setLevel(logging.ERROR)
-            save_network(folder, self.net.to("cpu").eval(), example)
+            net = self.net.to("cpu").eval()
+            save_network(folder, net, example.to(next(net.parameters()).dtype))
 
     def save_weights(self, folder: Path) -> None:
         from safetensors.torch import save_file

@@ -106,8 +106,9 @@ def load_model(store: Store, run_id: str, config: Config, classes: tuple[str, ..
 @torch.inference_mode()
 def _asked(net: nn.Module, objective: Any, split: Split) -> Evaluation:
     """One pass of an exported network, which has no modes to switch."""
+    kind = next((value.dtype for value in net.parameters()), torch.float32)
     try:
-        outputs = torch.cat([net(images) for images in split.images.split(AT_ONCE)])
+        outputs = torch.cat([net(images.to(kind)) for images in split.images.split(AT_ONCE)])
     except Exception as error:  # guards of the exported graph
         shape = "x".join(map(str, split.images.shape[1:]))
         raise LabError(f"the network cannot be given images of {shape} ({type(error).__name__})") from None

@@ -15,7 +15,7 @@ from lenet_lab.blocks.norm import BatchNorm
 from lenet_lab.cell import build, device_of, threads
 from lenet_lab.config.schema import Config, Trainer
 from lenet_lab.data import Arrays, Split
-from lenet_lab.engines import FAST_DEV_BATCHES, Execution, Hardware, Recipe, Trained, choose, fit, teach
+from lenet_lab.engines import FAST_DEV_BATCHES, Execution, Hardware, Recipe, Trained, choose, fit, put, teach
 from lenet_lab.engines.compiling import pays
 from lenet_lab.fitted import Estimator, Fitted, Network
 from lenet_lab.models import layer_table
@@ -113,9 +113,7 @@ def network(config: Config, arrays: Arrays, net: nn.Module, trained: Trained) ->
     """What training has made of a network, with its tested weights: the best on validation or the last."""
     best = config.checkpoint == "best" and arrays.val is not None
     device = device_of(config.trainer)
-    net.to("cpu")
-    net.load_state_dict(trained.best if best else trained.last)
-    net.to(device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    put(net.to("cpu"), trained.best if best else trained.last).to(device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     epochs = len(trained.log_book)
     figures = {
         "epochs": float(epochs),

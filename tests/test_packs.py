@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from lenet_lab.cell import make_ready
 from lenet_lab.config.compose import compose_cell
@@ -60,6 +62,22 @@ def test_a_run_alone_comes_to_the_same_accuracy(folder):
     other = run(cell("seed=1", f"tracking.uri=sqlite:///{folder}/other.db"))
     assert other.figures["test/loss"] == pytest.approx(packed[1].metrics["test/loss"], rel=1e-3)
     assert other.figures["epochs"] == packed[1].metrics["epochs"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("precision", "kind", "tolerance"), [("64-true", torch.float64, 1e-12), ("bf16-mixed", torch.float32, 1e-2)]
+)
+def test_a_pack_is_as_precise_as_a_run_alone(precision, kind, tolerance, folder):
+    """In test figures and in the weights that are kept."""
+    words = ("data.train_size=40", f"trainer.precision={precision}", "seed=1")
+    (outcome,) = run_pack([cell(*words)])
+    other = run(cell(*words, f"tracking.uri=sqlite:///{folder}/other.db"))
+    assert [outcome.state, other.state] == ["complete", "complete"], [outcome.error, other.error]
+    assert outcome.figures["test/loss"] == pytest.approx(other.figures["test/loss"], rel=tolerance)
+    for run_id in (outcome.run_id, other.run_id):
+        (file,) = folder.glob(f"**/{run_id}/artifacts/weights.safetensors")
+        assert {value.dtype for value in load_file(file).values()} == {kind}
 
 
 @pytest.mark.slow

@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from lenet_lab.blocks.dropout import set_dropout_keys
-from lenet_lab.cell import build
+from lenet_lab.cell import build, load
 from lenet_lab.config.compose import compose_cell
 from lenet_lab.config.schema import parse
+from lenet_lab.fitted import Network
+from lenet_lab.tracked import _asked
 from lenet_lab.tracking import models, pt2
 
 NETWORKS = [
@@ -42,3 +44,16 @@ def test_a_stored_network_says_what_it_said(words, tmp_path):
         images = torch.randn(n, *shape, generator=draw)
         with torch.no_grad():
             torch.testing.assert_close(stored(images), net(images))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_network_in_double_precision_is_stored_and_asked_in_it(tmp_path):
+    config = parse(compose_cell(["data=digits"]).resolved)
+    split = load(config.data).test
+    trained = Network(split, {}, (), "", build(config).double().eval(), config.loss)
+    trained.save_model(tmp_path / "model", split.images[:2])
+    assert split.images.dtype == torch.float32
+    scores = _asked(models._load(tmp_path / "model"), config.loss, split).scores
+    assert scores.dtype == torch.float64
+    torch.testing.assert_close(scores, trained.evaluate(split).scores)

@@ -2,7 +2,7 @@
 
 from lenet_lab.engines.classical import Taught, ask, teach
 from lenet_lab.engines.execution import Execution, choose, recorded
-from lenet_lab.engines.fit import FAST_DEV_BATCHES, Hardware, Trained, fit
+from lenet_lab.engines.fit import FAST_DEV_BATCHES, Hardware, Trained, fit, put
 from lenet_lab.engines.single import Diverged, Evaluation, Recipe, evaluate
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "choose",
     "evaluate",
     "fit",
+    "put",
     "recorded",
     "teach",
 ]

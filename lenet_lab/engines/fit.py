@@ -49,6 +49,13 @@ class Trained:
     resumed_from: int
 
 
+def put(net: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    """The network with these weights, in their precision."""
+    kinds = {value.dtype for value in weights.values() if value.is_floating_point()}
+    net.to(max(kinds, key=lambda kind: kind.itemsize)).load_state_dict(weights)
+    return net
+
+
 def fit(
     net: nn.Module,
     recipe: Recipe,

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -15,7 +14,7 @@ from torch import nn
 from lenet_lab.data.arrays import Arrays
 from lenet_lab.data.packs import PackModule
 from lenet_lab.engines.fates import Fate, Fates
-from lenet_lab.engines.fit import Hardware, Sink, Trained, quiet
+from lenet_lab.engines.fit import Hardware, Sink, Trained, put, quiet
 from lenet_lab.engines.replicas import ReplicaNetworks, Watch
 from lenet_lab.engines.single import Diverged, Recipe
 from lenet_lab.optim import EarlyStopping
@@ -59,7 +58,10 @@ def fit_pack(
         rows = list(several)
         group = Fates([fates[row] for row in rows], replicas[0].recipe.epochs, arrays.val is not None)
         module = ReplicaNetworks(
-            [_restored(replicas[row].net, saved[row]) for row in rows],
+            [
+                replicas[row].net if (one := saved[row]) is None else put(replicas[row].net, one["weights"])
+                for row in rows
+            ],
             [replicas[row].recipe for row in rows],
             stopping,
             group,
@@ -70,14 +72,6 @@ def fit_pack(
         states = [one["optimizer"] for row in rows if (one := saved[row]) is not None]
         _train(module, states, arrays, batch_size, hardware, limit)
     return [fate.end for fate in fates if fate.end is not None]
-
-
-def _restored(net: nn.Module, saved: Mapping[str, Any] | None) -> nn.Module:
-    if saved is None:
-        return net
-    kinds = {value.dtype for value in saved["weights"].values() if value.is_floating_point()}
-    net.to(max(kinds, key=lambda kind: kind.itemsize)).load_state_dict(saved["weights"])
-    return net
 
 
 class _Restore(pl.Callback):

@@ -45,10 +45,10 @@ def layer_table(net: nn.Module, in_shape: Sequence[int]) -> list[LayerRow]:
 
     modes = [(module, module.training) for module in net.modules()]
     hooks = [leaf.register_forward_hook(note) for leaf in leaves]
-    device = next((p.device for p in net.parameters()), None)
+    like = next(net.parameters(), torch.empty(0))
     try:
         with torch.no_grad():
-            net.eval()(torch.zeros(1, *in_shape, device=device))
+            net.eval()(torch.zeros(1, *in_shape, device=like.device, dtype=like.dtype))
     finally:
         for hook in hooks:
             hook.remove()
