@@ -1,7 +1,9 @@
 """Replicas: a run in a pack is the run alone."""
 
+import itertools
 import json
 import os
+import random
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from pytorch_lightning.callbacks import EarlyStopping as LightningEarlyStopping
 from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -22,9 +25,11 @@ from lenet_lab.data.augment.distortion import Distortion
 from lenet_lab.data.module import TrainingChunks
 from lenet_lab.data.packs import PackChunks
 from lenet_lab.engines import Execution, Hardware, Recipe, compiling, fit, recorded
+from lenet_lab.engines.fates import Fate
 from lenet_lab.engines.pack import Replica, fit_pack
 from lenet_lab.engines.replicas import ReplicaNetworks
 from lenet_lab.engines.single import Diverged, SingleNetwork
+from lenet_lab.optim import EarlyStopping
 from lenet_lab.records import LabError
 from lenet_lab.run import _execution
 from lenet_lab.train import execution_of
@@ -167,6 +172,22 @@ def test_replicas_stop_early_each_by_itself(execution):
     assert max(lengths) < 30
     for asked, one in zip(several, together, strict=True):
         same(alone(config, arrays, asked), one, tolerance=1e-7)
+
+
+@pytest.mark.parametrize("monitor", ["val/acc", "val/loss"])
+@pytest.mark.parametrize("min_delta", [0.0, 0.001])
+def test_a_replica_has_the_patience_of_a_run_alone(monitor, min_delta):
+    """Which is Lightning's, on curves whose steps are whole images of 5,000 and often `min_delta` itself."""
+    draw, mode = random.Random(0), "max" if monitor == "val/acc" else "min"
+    for _ in range(200):
+        right = itertools.accumulate(draw.choices([-10, -5, 0, 5, 5, 10], k=30), initial=4500)
+        curve = [(count if mode == "max" else 5000 - count) / 5000 for count in right]
+        single = LightningEarlyStopping(monitor, min_delta, patience=3, mode=mode)
+        stops = [single._evaluate_stopping_criteria(torch.tensor(value))[0] for value in curve]
+        fate = Fate(EarlyStopping(3, monitor, min_delta), None, None)
+        goes_on = [fate.judge(i, {"train/loss": 1.0, monitor: value}, 0.0, dict) for i, value in enumerate(curve)]
+        last = stops.index(True) if True in stops else None
+        assert last == (goes_on.index(False) if False in goes_on else None)
 
 
 class Cut(RuntimeError):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lenet_lab.engines.checkpoints import VerifiedCheckpointIO, newest_valid, prune
@@ -48,11 +49,16 @@ class Fate:
             self.best_score, self.best_epoch, self.best = score, epoch, state()
         if self.stopping.value is None:
             return True
-        if score - self.stopping.min_delta > self.patience_score:
-            self.patience_score, self.waited = score, 0
+        self._wait(score)
+        return self.waited < self.stopping.value
+
+    def _wait(self, score: float) -> None:
+        """As Lightning does with a run alone: in 32 bits, whatever the run's precision, which decides near ties."""
+        seen, best = (torch.tensor(value, dtype=torch.float32) for value in (score, self.patience_score))
+        if seen - self.stopping.min_delta > best:
+            self.patience_score, self.waited = seen.item(), 0
         else:
             self.waited += 1
-        return self.waited < self.stopping.value
 
     def finish(self, last: State) -> None:
         """The replica has trained to its end with these weights."""
