@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from lenet_lab.cell import Ready, build, load
-from lenet_lab.engines import FAST_DEV_BATCHES, Diverged
+from lenet_lab.engines import FAST_DEV_BATCHES
 from lenet_lab.engines.pack import Replica, fit_pack
 from lenet_lab.outcome import Outcome
+from lenet_lab.records import LabError
 from lenet_lab.run import Life, claim_run
 from lenet_lab.signals import Signals, Stopped
 from lenet_lab.tracking import Busy, TrackedRun, open_store
@@ -21,7 +22,7 @@ END_S = 6.0  # for the ends of all runs together, when a signal has stopped them
 
 
 def run_pack(several: Sequence[Ready], watch: Watch | None = None) -> list[Outcome]:
-    """Train cells of one shape together and track each, unless it is complete already.
+    """Train cells of one shape together and track each, unless it is complete already; each fails by itself.
 
     Raises:
         LabError: the store or the data cannot be had; nothing is changed then.
@@ -38,6 +39,9 @@ def run_pack(several: Sequence[Ready], watch: Watch | None = None) -> list[Outco
                 tracked = claim_run(store, ready, ENGINE)
             except Busy as busy:
                 outcomes[ready.key] = Outcome(ready.key, ready.name, "busy", error=str(busy))
+                continue
+            except LabError as error:  # of this run alone
+                outcomes[ready.key] = Outcome(ready.key, ready.name, "failed", error=str(error))
                 continue
             if isinstance(tracked, TrackedRun):
                 lives.append(Life(ready, arrays, tracked, started, packed=True))
@@ -106,7 +110,7 @@ def _train_alike(living: Sequence[Life], watch: Watch | None) -> Stopped | None:
         return None
     for life, result in zip(living, results, strict=True):
         with life.part():
-            if isinstance(result, Diverged):
+            if isinstance(result, Exception):
                 raise result
             net = build(life.ready.config)
             life.test(network(life.ready.config, arrays, net, result))

@@ -10,11 +10,12 @@ from safetensors.torch import load_file
 
 from lenet_lab.cell import make_ready
 from lenet_lab.config.compose import compose_cell
+from lenet_lab.engines.fates import Fate
 from lenet_lab.engines.pack import fit_pack
 from lenet_lab.packs import run_pack
 from lenet_lab.run import run
 from lenet_lab.sweeps.shapes import room, shape
-from lenet_lab.tracking import open_store, read_runs
+from lenet_lab.tracking import TakenOver, TrackedRun, open_store, read_runs
 from lenet_lab.train import execution_of
 
 FEW = ("data=digits", "data.train_size=200", "epochs=2", "tracking.artifacts=minimal")
@@ -84,6 +85,35 @@ def test_a_pack_is_as_precise_as_a_run_alone(precision, kind, tolerance, folder)
 def test_a_diverging_run_is_an_outcome_of_its_own():
     cells = [cell("optimizer=sgd", "activation=relu", f"lr={rate}") for rate in ("0.01", "1e30", "0.02")]
     assert [outcome.state for outcome in run_pack(cells)] == ["complete", "diverged", "complete"]
+
+
+@pytest.mark.slow
+def test_a_run_that_is_taken_over_leaves_its_neighbours_alone(monkeypatch):
+    cells, real = [cell("data.train_size=40", f"seed={seed}") for seed in range(3)], TrackedRun.metrics
+
+    def metrics(tracked, values, step=0):
+        if tracked.key == cells[1].key and step == 2:
+            raise TakenOver("somebody is training it")
+        real(tracked, values, step)
+
+    monkeypatch.setattr(TrackedRun, "metrics", metrics)
+    outcomes = run_pack(cells)
+    assert [outcome.state for outcome in outcomes] == ["complete", "busy", "complete"]
+    assert outcomes[1].error == "somebody is training it"
+    assert [by_seed(open_store())[seed].state for seed in (0, 2)] == ["complete", "complete"]
+
+
+@pytest.mark.slow
+def test_a_run_that_other_code_has_begun_fails_alone(monkeypatch):
+    old, *new = (cell("data.train_size=40", f"seed={seed}") for seed in range(3))
+    with monkeypatch.context() as before:
+        before.setattr("lenet_lab.provenance.code_digest", lambda: "f" * 64)
+        before.setattr(Fate, "finish", out_of_memory)
+        assert run_pack([old])[0].state == "failed"
+    outcomes = run_pack([new[0], old, new[1]])
+    assert [outcome.state for outcome in outcomes] == ["complete", "failed", "complete"]
+    assert "begun by another version of the code; sweep.changed_code=continue" in outcomes[1].error
+    assert [record.state for _, record in sorted(by_seed(open_store()).items())] == ["failed", "complete", "complete"]
 
 
 @pytest.mark.slow

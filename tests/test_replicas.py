@@ -190,8 +190,39 @@ def test_a_replica_has_the_patience_of_a_run_alone(monitor, min_delta):
         assert last == (goes_on.index(False) if False in goes_on else None)
 
 
-class Cut(RuntimeError):
+class Cut(BaseException):
     """The process is gone."""
+
+
+class Full(OSError):
+    """A disk."""
+
+
+def test_a_replica_whose_sink_or_checkpoint_fails_leaves_its_neighbours_alone(tmp_path, monkeypatch):
+    config, arrays = setting("optimizer=momentum", "epochs=3")
+    several = [recipe(config, arrays, seed) for seed in range(4)]
+    folders = [tmp_path / str(i) for i in range(4)]
+    save = Fate.save
+
+    def full(fate, epoch, *rest):
+        if fate.folder == folders[2] and epoch == 2:
+            raise Full
+        save(fate, epoch, *rest)
+
+    def taken_over(figures, step):
+        if step == 2:
+            raise LookupError
+
+    monkeypatch.setattr(Fate, "save", full)
+    first, second, third, fourth = packed(config, arrays, several, folders, [None, taken_over, None, None])
+    assert (type(second), type(third)) == (LookupError, Full)
+    same(alone(config, arrays, several[0]), first)
+    same(alone(config, arrays, several[3]), fourth)
+    monkeypatch.undo()
+    monkeypatch.setattr(Fate, "_load", lambda fate: None if fate.folder == folders[0] else 1 / 0)
+    ends = packed(config, arrays, several[:2], folders[:2])
+    assert type(ends[1]) is ZeroDivisionError
+    same(ends[0], first)
 
 
 @pytest.mark.slow

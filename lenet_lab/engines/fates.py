@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ class Fate:
         self.best_epoch, self.best_score = 0, -math.inf
         self.patience_score, self.waited = -math.inf, 0
         self.seconds, self.resumed_from = 0.0, 0
-        self.end: Trained | Diverged | None = None
+        self.end: Trained | Exception | None = None
 
     def judge(self, epoch: int, figures: Mapping[str, float], share: float, state: Callable[[], State]) -> bool:
         """Take in an epoch's figures; False where the replica ends here, before its time or diverged."""
@@ -81,7 +82,14 @@ class Fate:
         prune(self.folder, keep=2, prefix=PREFIX)
 
     def load(self) -> Mapping[str, Any] | None:
-        """The newest valid checkpoint of this replica, taken over; None where there is none."""
+        """The newest valid checkpoint of this replica, taken over; None where there is none, or none can be read."""
+        try:
+            return self._load()
+        except Exception as failure:
+            self.end = failure
+            return None
+
+    def _load(self) -> Mapping[str, Any] | None:
         path = None if self.folder is None else newest_valid(self.folder, PREFIX)
         if path is None:
             return None
@@ -112,19 +120,34 @@ class Fates:
         share = figures[0]["time/epoch_s"] / len(figures)
         kept = []
         for row, position in enumerate(self.living):
-            fate = self.several[position]
-            goes_on = fate.judge(epoch, figures[row], share, lambda row=row: state(row))  # type: ignore[misc]
-            if isinstance(fate.end, Diverged):
-                continue
-            ended = not goes_on or epoch == self.epochs
-            if fate.folder is not None:
-                fate.save(epoch, state(row), {} if ended else optimizer(row), ended)
-            if ended:
-                fate.finish(state(row))
-            else:
+            try:
+                self._one(
+                    self.several[position], epoch, figures[row], share, partial(state, row), partial(optimizer, row)
+                )
+            except Exception as failure:  # of its sink or its checkpoint: the others have nothing to do with it
+                self.several[position].end = failure
+            if self.several[position].end is None:
                 kept.append(row)
         self.living = [self.living[row] for row in kept]
         return kept
+
+    def _one(
+        self,
+        fate: Fate,
+        epoch: int,
+        figures: Mapping[str, float],
+        share: float,
+        state: Callable[[], State],
+        optimizer: Callable[[], State],
+    ) -> None:
+        goes_on = fate.judge(epoch, figures, share, state)
+        if isinstance(fate.end, Diverged):
+            return
+        ended = not goes_on or epoch == self.epochs
+        if fate.folder is not None:
+            fate.save(epoch, state(), {} if ended else optimizer(), ended)
+        if ended:
+            fate.finish(state())
 
     def middle(self) -> Mapping[str, float]:
         """The newest figures, averaged over the living replicas, for people who watch."""

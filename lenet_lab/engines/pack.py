@@ -16,7 +16,7 @@ from lenet_lab.data.packs import PackModule
 from lenet_lab.engines.fates import Fate, Fates
 from lenet_lab.engines.fit import Hardware, Sink, Trained, put, quiet
 from lenet_lab.engines.replicas import ReplicaNetworks, Watch
-from lenet_lab.engines.single import Diverged, Recipe
+from lenet_lab.engines.single import Recipe
 from lenet_lab.optim import EarlyStopping
 
 
@@ -39,7 +39,7 @@ def fit_pack(
     watch: Watch | None = None,
     test_curve: bool = False,
     limit: int | None = None,
-) -> list[Trained | Diverged]:
+) -> list[Trained | Exception]:
     """Train every replica to its end, from its own newest valid checkpoint where there is one.
 
     Args:
@@ -47,8 +47,9 @@ def fit_pack(
         watch: told how far the pack is, with figures averaged over the replicas.
         test_curve, limit: as in `fit`.
 
-    Returns what each replica came to, in their order. A replica that diverges or stops early leaves the pack and
-    changes nothing for the others. Replicas that have gone different ways already train in groups of one epoch.
+    Returns what each replica came to, in their order: also `Diverged`, or what its sink or its checkpoint has raised.
+    A replica that ends before the others leaves the pack and changes nothing for them. Replicas that have gone
+    different ways already train in groups of one epoch.
     """
     fates = [Fate(stopping, replica.folder, replica.sink) for replica in replicas]
     saved = [fate.load() for fate in fates]
