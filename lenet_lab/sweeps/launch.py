@@ -82,6 +82,8 @@ def launch(
         else:
             waiting.append((index, planned))
     groups = together(config, waiting, composed, workers) if packed else [[one] for one in waiting]
+    if packed and len(groups) < workers:  # the cores are divided anew
+        threads = config.sweep.threads or threads * workers // max(1, len(groups))
     workers = min(workers, max(1, len(groups)))
     queue: deque[Job] = deque()
     for members in groups:

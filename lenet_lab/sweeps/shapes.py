@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
+from heapq import heapreplace
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +20,7 @@ from lenet_lab.models import layer_table
 if TYPE_CHECKING:
     from lenet_lab.sweeps.plan import Planned
 
+SLACK = 1.25  # a pack's cells take at best that much less time than as many alone (engines/execution.py)
 MOST_CPU, MOST_GPU = 16, 512  # caution, not a measurement: `sweep.pack` says otherwise
 
 
@@ -63,16 +66,57 @@ def room(config: Config, workers: int) -> int:
 def together(
     config: Any, waiting: Sequence[tuple[int, Planned]], compose: Callable[[int], Any], workers: int
 ) -> list[list[tuple[int, Planned]]]:
-    """Packs of cells of one shape, as large as memory and `sweep.pack` allow, and enough of them for all workers."""
+    """Packs of cells of one shape, in the order of their cells: of `sweep.pack`, or by `cuts` within memory."""
     groups: dict[Any, list[tuple[int, Planned]]] = {}
     for index, planned in waiting:
         groups.setdefault(planned.shape or index, []).append((index, planned))
-    packs = []
-    for members in groups.values():
-        most = 1
+    several, most = list(groups.values()), config.sweep.pack
+    if most:
+        return [members[low : low + most] for members in several for low in range(0, len(members), most)]
+    rooms = []
+    for members in several:
+        rooms.append(1)
         if len(members) > 1:
             cfg = compose(members[0][0])
             ready = make_ready(cell_of(cfg, cfg.hydra.runtime.choices, members[0][1].overrides))
-            most = min(config.sweep.pack or room(ready.config, workers), -(-len(members) // workers))
-        packs += [members[low : low + most] for low in range(0, len(members), most)]
+            rooms[-1] = room(ready.config, workers)
+    packs = []
+    for members, sizes in zip(several, cuts([len(members) for members in several], rooms, workers), strict=True):
+        ends = list(accumulate(sizes, initial=0))
+        packs += [members[low:high] for low, high in pairwise(ends)]
     return packs
+
+
+def cuts(groups: Sequence[int], rooms: Sequence[int], workers: int) -> list[list[int]]:
+    """Groups of so many cells cut into the sizes of packs, alike within a group and none above the group's room.
+
+    As few as the rooms allow, but enough that all workers are busy, and more where that would save more than a quarter
+    of the time, if every cell takes as long: that an odd pack at the end would keep one worker busy, say.
+    """
+    parts = [-(-cells // most) for cells, most in zip(groups, rooms, strict=True)]
+    tried: list[tuple[int, list[list[int]]]] = []
+    sizes: list[list[int]] = []
+    while len(tried) < workers:
+        sizes = [_alike(cells, number) for cells, number in zip(groups, parts, strict=True)]
+        packs = [size for group in sizes for size in group]
+        if len(packs) >= workers:
+            tried.append((_time(packs, workers), sizes))
+        largest = max(packs, default=1)
+        if largest == 1:
+            break
+        parts[next(place for place, group in enumerate(sizes) if group[0] == largest)] += 1
+    least = min((time for time, _ in tried), default=0)
+    return next((each for time, each in tried if time <= SLACK * least), sizes)
+
+
+def _alike(cells: int, packs: int) -> list[int]:
+    """So many cells in so many packs, the larger ones first."""
+    return [cells // packs + (pack < cells % packs) for pack in range(packs)]
+
+
+def _time(packs: Sequence[int], workers: int) -> int:
+    """When the last of some workers ends that take packs in turn, if a cell takes 1."""
+    ends = [0] * workers
+    for size in packs:
+        heapreplace(ends, ends[0] + size)
+    return max(ends)
