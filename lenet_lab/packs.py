@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 from lenet_lab.cell import Ready, build, load
-from lenet_lab.engines import FAST_DEV_BATCHES
-from lenet_lab.engines.pack import Replica, fit_pack
 from lenet_lab.outcome import Outcome
-from lenet_lab.records import LabError
+from lenet_lab.records import PACKED, LabError
 from lenet_lab.run import Life, claim_run
 from lenet_lab.signals import Signals, Stopped
 from lenet_lab.tracking import Busy, TrackedRun, open_store
-from lenet_lab.train import hardware_of, network, recipe_of
+from lenet_lab.train import network, train_packed
 
 Watch = Callable[[int, float, Mapping[str, float]], None]
-ENGINE = "replicas"
 END_S = 6.0  # for the ends of all runs together, when a signal has stopped them
 
 
@@ -36,7 +32,7 @@ def run_pack(several: Sequence[Ready], watch: Watch | None = None) -> list[Outco
         store = open_store(several[0].config.tracking.uri)
         for ready in several:
             try:
-                tracked = claim_run(store, ready, ENGINE)
+                tracked = claim_run(store, ready, PACKED)
             except Busy as busy:
                 outcomes[ready.key] = Outcome(ready.key, ready.name, "busy", error=str(busy))
                 continue
@@ -64,10 +60,9 @@ def run_pack(several: Sequence[Ready], watch: Watch | None = None) -> list[Outco
 
 def _train(lives: Sequence[Life], watch: Watch | None) -> Stopped | None:
     """From the beginning of every life to its test; what has stopped them all, if anything has."""
-    os.environ["LENET_LAB_TIMING"] = "packed"
     for life in lives:
         with life.part():
-            life.begin(ENGINE)
+            life.begin()
         if life.stop is not None:
             return _stop(lives, life.stop)
     living = [life for life in lives if life.goes_on]
@@ -80,26 +75,15 @@ def _train(lives: Sequence[Life], watch: Watch | None) -> Stopped | None:
 
 def _train_alike(living: Sequence[Life], watch: Watch | None) -> Stopped | None:
     """From the first epoch to the test of lives that are trained in one way; what has stopped them, if anything has."""
-    config, execution = living[0].ready.config, living[0].execution
     arrays, results = living[0].arrays, []
     try:
-        results = fit_pack(
-            [
-                Replica(
-                    build(life.ready.config),
-                    recipe_of(life.ready.config, arrays, execution),
-                    life.tracked.checkpoints,
-                    life.tracked.metrics,
-                )
-                for life in living
-            ],
+        results = train_packed(
+            [life.ready.config for life in living],
             arrays,
-            config.batch_size.value,
-            config.early_stopping,
-            hardware_of(config.trainer),
+            living[0].execution,
+            [life.tracked.checkpoints for life in living],
+            [life.tracked.metrics for life in living],
             watch,
-            config.test_curve,
-            FAST_DEV_BATCHES if config.trainer.fast_dev else None,
         )
     except Stopped as stop:
         return stop
@@ -112,8 +96,7 @@ def _train_alike(living: Sequence[Life], watch: Watch | None) -> Stopped | None:
         with life.part():
             if isinstance(result, Exception):
                 raise result
-            net = build(life.ready.config)
-            life.test(network(life.ready.config, arrays, net, result))
+            life.test(network(life.ready.config, arrays, build(life.ready.config), result))
         if life.stop is not None:
             return life.stop
     return None

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
+PACKED = "replicas"  # the engine that an execution record names where the run was trained in a pack
+
 
 class LabError(ValueError):
     """A mistake the user can mend: one line that says what, where and what is allowed."""

@@ -24,11 +24,11 @@ from lenet_lab.engines.compiling import why_not
 from lenet_lab.fitted import Fitted
 from lenet_lab.outcome import Outcome
 from lenet_lab.outputs import write_outputs
-from lenet_lab.records import LabError
+from lenet_lab.records import PACKED, LabError
 from lenet_lab.signals import Signals, Stopped
-from lenet_lab.tracking import Busy, Store, TakenOver, TrackedRun, claim, open_store
+from lenet_lab.tracking import Busy, Store, TakenOver, TrackedRun, begun_by, claim, execution_record, open_store
 from lenet_lab.tracking.system import system_metrics
-from lenet_lab.train import ENGINES, execution_of, learn
+from lenet_lab.train import ENGINES, execution_of, learn, learn_packed
 
 Watch = Callable[[int, float, Mapping[str, float]], None]
 
@@ -45,7 +45,7 @@ def run(ready: Ready, watch: Watch | None = None) -> Outcome:
         arrays = load(ready.config.data)
         store = open_store(ready.config.tracking.uri)
         try:
-            tracked = claim_run(store, ready, ENGINES[ready.config.model.engine].name)
+            tracked = claim_run(store, ready, ENGINES[ready.config.model.engine].name, PACKED)
         except Busy as busy:
             return Outcome(ready.key, ready.name, "busy", error=str(busy))
         if not isinstance(tracked, TrackedRun):
@@ -76,11 +76,12 @@ def _live(
     ready: Ready, arrays: Arrays, tracked: TrackedRun, watch: Watch | None, started: float, signals: Signals
 ) -> Outcome:
     """The life of a claimed run, to whatever end it comes."""
-    life = Life(ready, arrays, tracked, started)
+    packed = begun_by(tracked.store, tracked.key, tracked.before) == PACKED  # which goes on as a pack of one
+    life = Life(ready, arrays, tracked, started, packed)
     with life.part():
         life.begin()
         with system_metrics(tracked.store, tracked.run_id, ready.config.tracking.system_metrics):
-            life.test(_train(ready, arrays, tracked, life.execution, watch))
+            life.test(_train(life, watch))
         signals.only_hurry(tracked.hurry)
     signals.only_hurry(tracked.hurry)
     return life.end()
@@ -90,7 +91,7 @@ class Life:
     """A claimed run on its way to whatever end it comes to; the end is said last."""
 
     def __init__(self, ready: Ready, arrays: Arrays, tracked: TrackedRun, started: float, packed: bool = False) -> None:
-        self.ready, self.arrays, self.tracked, self.started = ready, arrays, tracked, started
+        self.ready, self.arrays, self.tracked, self.started, self.packed = ready, arrays, tracked, started, packed
         self.state, self.error = "complete", ""
         self.stop: Stopped | None = None
         self.lost: TakenOver | None = None
@@ -121,13 +122,14 @@ class Life:
                 print(trace, file=sys.stderr)
                 _write(self.tracked, "error.txt", trace)
 
-    def begin(self, engine: str | None = None) -> None:
-        """Take the run and say what it is; `engine` where it is not the model's own."""
+    def begin(self) -> None:
+        """Take the run and say what it is."""
         ready, tracked = self.ready, self.tracked
-        tracked.begin({**_tags(ready), **tracked.note})
+        timing = {"lenet.timing": "packed"} if self.packed else {}
+        tracked.begin({**_tags(ready), **timing, **tracked.note})
         own = ENGINES[ready.config.model.engine]
         device = own.device_of(ready.config.trainer).type
-        record = provenance.execution(self.execution.as_dict(), device, engine or own.name)
+        record = provenance.execution(self.execution.as_dict(), device, PACKED if self.packed else own.name)
         tracked.params({**provenance.redact(params(ready))})
         tracked.tags({"lenet.execution": json.dumps(record, sort_keys=True)})
         _log_inputs(ready, self.arrays, tracked)
@@ -181,8 +183,8 @@ class Life:
         return Outcome(ready.key, ready.name, self.state, tracked.run_id, error, seconds, delivered, self.figures)
 
 
-def claim_run(store: Store, ready: Ready, engine: str) -> Any:
-    """The run to train, or the finished MLflow run; one that another engine has begun is begun anew.
+def claim_run(store: Store, ready: Ready, *engines: str) -> Any:
+    """The run to train, or the finished MLflow run; one that an engine has begun which is none of these is begun anew.
 
     Raises:
         Busy: another process trains it.
@@ -195,7 +197,10 @@ def claim_run(store: Store, ready: Ready, engine: str) -> Any:
         return found if same else claim(store, ready.key, ready.name, fresh=True)
     if not any(found.checkpoints.iterdir()):
         return found
-    if _record(found).get("engine", engine) != engine:
+    by = begun_by(store, ready.key, found.before)
+    if by is not None and by not in engines:
+        what = f"{ready.name}: begun by the engine `{by}`, from whose checkpoints `{engines[0]}` cannot go on"
+        print(f"{what}: begun anew", file=sys.stderr)
         found.abandon()
         return claim(store, ready.key, ready.name, fresh=True)
     begun = found.before.get("lenet.code", now)
@@ -213,10 +218,13 @@ def claim_run(store: Store, ready: Ready, engine: str) -> Any:
     )
 
 
-def _train(ready: Ready, arrays: Arrays, tracked: TrackedRun, execution: Execution, watch: Watch | None) -> Fitted:
-    config = ready.config
-    with Ranks(ready.cell.resolved, config.trainer, execution) as ranks:
-        fitted = learn(config, arrays, execution, tracked.checkpoints, sink=tracked.metrics, watch=watch)
+def _train(life: Life, watch: Watch | None) -> Fitted:
+    config, tracked = life.ready.config, life.tracked
+    sources = config, life.arrays, life.execution, tracked.checkpoints, tracked.metrics, watch
+    if life.packed:
+        return learn_packed(*sources)
+    with Ranks(life.ready.cell.resolved, config.trainer, life.execution) as ranks:
+        fitted = learn(*sources)
         ranks.join()
     return fitted
 
@@ -227,21 +235,12 @@ def _execution(config: Config, tracked: TrackedRun, packed: bool) -> Execution:
     Where it was compiled and cannot be any more, or `trainer.compile=false` asks for that, it goes on as it is.
     """
     try:
-        found = recorded(_record(tracked))
+        found = recorded(execution_record(tracked.before))
     except KeyError:
         return execution_of(config, packed)
     if found.compiled and (config.trainer.compile is False or why_not(device_of(config.trainer).type) is not None):
         return replace(found, compiled=False)
     return found
-
-
-def _record(tracked: TrackedRun) -> dict[str, Any]:
-    """The execution record of the run that is gone on with, empty where it has none."""
-    try:
-        record = json.loads(tracked.before.get("lenet.execution", ""))
-    except ValueError:
-        return {}
-    return record if isinstance(record, dict) else {}
 
 
 def _tags(ready: Ready) -> dict[str, str]:

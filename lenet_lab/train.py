@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from lenet_lab.config.schema import Config, Trainer
 from lenet_lab.data import Arrays, Split
 from lenet_lab.engines import FAST_DEV_BATCHES, Execution, Hardware, Recipe, Trained, choose, fit, put, teach
 from lenet_lab.engines.compiling import pays
+from lenet_lab.engines.pack import Replica, fit_pack
 from lenet_lab.fitted import Estimator, Fitted, Network
 from lenet_lab.models import layer_table
 from lenet_lab.optim.table import Sgd
@@ -39,6 +40,51 @@ def learn(
         Diverged: the loss is no longer finite.
     """
     return ENGINES[config.model.engine].learn(config, arrays, execution, folder, sink, watch)
+
+
+def learn_packed(
+    config: Config,
+    arrays: Arrays,
+    execution: Execution,
+    folder: Path | None,
+    sink: Sink | None = None,
+    watch: Watch | None = None,
+) -> Fitted:
+    """The same by a pack of this run alone.
+
+    Raises:
+        Diverged: the loss is no longer finite.
+    """
+    (end,) = train_packed([config], arrays, execution, [folder], [sink], watch)
+    if isinstance(end, Exception):
+        raise end
+    return network(config, arrays, build(config), end)
+
+
+def train_packed(
+    configs: Sequence[Config],
+    arrays: Arrays,
+    execution: Execution,
+    folders: Sequence[Path | None],
+    sinks: Sequence[Sink | None],
+    watch: Watch | None = None,
+) -> list[Trained | Exception]:
+    """Train networks of one shape as one pack; what becomes of each."""
+    config = configs[0]
+    replicas = [
+        Replica(build(one), recipe_of(one, arrays, execution), folder, sink)
+        for one, folder, sink in zip(configs, folders, sinks, strict=True)
+    ]
+    return fit_pack(
+        replicas,
+        arrays,
+        config.batch_size.value,
+        config.early_stopping,
+        hardware_of(config.trainer),
+        watch,
+        config.test_curve,
+        FAST_DEV_BATCHES if config.trainer.fast_dev else None,
+    )
 
 
 def train(

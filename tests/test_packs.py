@@ -1,8 +1,10 @@
 """Runs trained together are tracked as runs: each its own metrics, artifacts, failure and end."""
 
 import json
+import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +16,9 @@ from lenet_lab.engines.fates import Fate
 from lenet_lab.engines.pack import fit_pack
 from lenet_lab.packs import run_pack
 from lenet_lab.run import run
-from lenet_lab.sweeps.shapes import room, shape
+from lenet_lab.signals import Stopped
+from lenet_lab.sweeps.plan import make_plan
+from lenet_lab.sweeps.shapes import cuts, room, shape, together
 from lenet_lab.tracking import TakenOver, TrackedRun, open_store, read_runs
 from lenet_lab.train import execution_of
 
@@ -125,7 +129,7 @@ def test_a_pack_goes_on_with_each_run_as_it_was_begun(monkeypatch):
             "lenet_lab.run.execution_of",
             lambda config, packed: replace(execution_of(config, packed), flush_denormals=False),
         )
-        before.setattr("lenet_lab.packs.fit_pack", out_of_memory)
+        before.setattr("lenet_lab.train.fit_pack", out_of_memory)
         assert run_pack([begun])[0].state == "failed"
     trained = []
 
@@ -133,11 +137,53 @@ def test_a_pack_goes_on_with_each_run_as_it_was_begun(monkeypatch):
         trained.append([(one.recipe.seed, one.recipe.execution.flush_denormals) for one in replicas])
         return fit_pack(replicas, *rest)
 
-    monkeypatch.setattr("lenet_lab.packs.fit_pack", watched)
+    monkeypatch.setattr("lenet_lab.train.fit_pack", watched)
     assert [outcome.state for outcome in run_pack([begun, new])] == ["complete", "complete"]
     assert trained == [[(0, False)], [(1, True)]]
     records = by_seed(open_store())
     assert [json.loads(records[seed].tags["lenet.execution"])["flush_denormals"] for seed in (0, 1)] == [False, True]
+
+
+def cut_after(epoch, monkeypatch, several, trained):
+    """Train until a signal comes in the epoch after this one."""
+    real = TrackedRun.metrics
+
+    def metrics(tracked, values, step=0):
+        real(tracked, values, step)
+        if step == epoch + 1 and "val/loss" in values:
+            raise Stopped(signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrackedRun, "metrics", metrics)
+        with pytest.raises(Stopped):
+            trained(several)
+
+
+@pytest.mark.slow
+def test_what_was_begun_in_a_pack_goes_on_alone_as_a_pack_of_one(monkeypatch, capsys):
+    cells = [cell("data.train_size=40", "epochs=4", f"seed={seed}") for seed in range(2)]
+    cut_after(2, monkeypatch, cells, run_pack)
+    begun, epochs = by_seed(open_store()), []
+    assert [one.shape is not None for one in make_plan(cells, open_store()).cells] == [True, True]
+    outcome = run(cells[1], lambda epoch, done, figures: epochs.append(epoch))
+    assert outcome.state == "complete"
+    assert outcome.run_id == begun[1].run_id
+    assert min(epochs) == 2
+    tags = by_seed(open_store())[1].tags
+    assert (json.loads(tags["lenet.execution"])["engine"], tags["lenet.timing"]) == ("replicas", "packed")
+    assert "begun anew" not in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_what_was_begun_alone_is_not_packed_and_a_pack_says_when_it_begins_anew(monkeypatch, capsys):
+    cells = [cell("data.train_size=40", "epochs=3", f"seed={seed}") for seed in range(2)]
+    cut_after(1, monkeypatch, cells[0], run)
+    assert [one.shape is None for one in make_plan(cells, open_store()).cells] == [True, False]
+    assert "begun anew" not in capsys.readouterr().err
+    assert [outcome.state for outcome in run_pack(cells)] == ["complete", "complete"]
+    line = f"{cells[0].name}: begun by the engine `single`, from whose checkpoints `replicas` cannot go on: begun anew"
+    said = capsys.readouterr().err
+    assert (said.count("begun anew"), said.count(line)) == (1, 1)
 
 
 def out_of_memory(*_):
@@ -152,6 +198,50 @@ def test_what_fits_together():
         assert shape(of(words)) not in (base, None)
     for words in ("model=knn epochs=5", "averaging=ema", "trainer=ddp_cpu"):
         assert shape(of(words)) is None
+
+
+@pytest.mark.parametrize(
+    ("groups", "workers", "sizes"),
+    [
+        ([3], 2, [2, 1]),
+        ([2] * 24, 2, [2] * 24),
+        ([2] * 25, 2, [2] * 25),  # an odd one at the end is not worth two jobs
+        ([5] * 6, 8, [3, 2, 3, 2, 5, 5, 5, 5]),
+        ([17], 2, [9, 8]),
+        ([33], 2, [9, 8, 8, 8]),  # [11, 11, 11] would take 22 and not 17
+        ([32], 1, [16, 16]),
+        ([3], 8, [1, 1, 1]),
+        ([1] * 5, 2, [1] * 5),
+        ([], 2, []),
+    ],
+)
+def test_packs_are_as_large_as_keeps_all_workers_busy(groups, workers, sizes):
+    assert [size for group in cuts(groups, [16] * len(groups), workers) for size in group] == sizes
+
+
+def test_many_workers_share_many_arms():
+    packs = [size for group in cuts([10] * 10, [16] * 10, 64) for size in group]
+    assert len(packs) == 64
+    assert set(packs) == {1, 2}
+    packs = [size for group in cuts([100] * 10, [16] * 10, 64) for size in group]
+    assert 64 <= len(packs) <= 128
+    assert max(packs) <= 16
+
+
+@pytest.mark.parametrize(("pack", "sizes"), [(None, [2, 1, 2, 2, 2, 1]), (5, [3, 5, 1, 1]), (1, [1] * 10)])
+def test_a_sweep_is_divided_by_shape(pack, sizes, monkeypatch):
+    """All cells once, in their order; those that fit nobody by themselves; `sweep.pack` is taken as it is said."""
+    monkeypatch.setattr("lenet_lab.sweeps.shapes.cell_of", lambda *_: None)
+    monkeypatch.setattr("lenet_lab.sweeps.shapes.make_ready", lambda _: SimpleNamespace(config=None))
+    monkeypatch.setattr("lenet_lab.sweeps.shapes.room", lambda config, workers: 16)
+    shapes = [("a",)] * 3 + [("b",)] * 6 + [None]
+    waiting = [(i, SimpleNamespace(shape=one, overrides=())) for i, one in enumerate(shapes)]
+    composed = SimpleNamespace(hydra=SimpleNamespace(runtime=SimpleNamespace(choices={})))
+    config = SimpleNamespace(sweep=SimpleNamespace(pack=pack))
+    packs = together(config, waiting, lambda index: composed, 6)
+    assert [len(pack) for pack in packs] == sizes
+    assert [member for pack in packs for member in pack] == waiting
+    assert all(len({planned.shape for _, planned in pack}) == 1 for pack in packs)
 
 
 def of(words):

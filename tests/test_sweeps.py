@@ -1,5 +1,6 @@
 """Sweeps as a user runs them: once each, whatever happens in between."""
 
+import json
 import os
 import re
 import signal
@@ -312,6 +313,31 @@ def test_a_stopped_sweep_says_so(number, whole_group, status, tmp_path):
     assert parents(tmp_path)[0].info.status == "FAILED"
     checkpoints = list((tmp_path / "mlflow.lab" / "checkpoints").rglob("epoch-*.ckpt"))
     assert len({path.parent for path in checkpoints}) == 2, "both can go on"
+
+
+def test_a_stopped_packed_sweep_goes_on_where_its_pack_was(tmp_path, lab):
+    """Of three seeds on two workers the one alone is through; the pack of two is two jobs of one then."""
+    words = ("-m", "hydra/launcher=packed", *TINY, "epochs=150", "seed=0,1,2", "sweep.workers=2")
+    process = start(tmp_path, *words)
+    try:
+        wait_until(process, lambda: "complete" in outcomes(tmp_path).values())
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    finally:
+        end_group(process)
+    assert process.returncode == 143, err
+    stopped = {r.seed: r for r in records(tmp_path)}
+    assert [stopped[seed].state for seed in range(3)] == ["stopped", "stopped", "complete"]
+    again = lab(*words)
+    assert again.returncode == 0, again.stderr
+    ended = {r.seed: r for r in records(tmp_path)}
+    assert [ended[seed].run_id for seed in range(3)] == [stopped[seed].run_id for seed in range(3)]
+    engines = [json.loads(ended[seed].tags["lenet.execution"])["engine"] for seed in range(3)]
+    assert engines == ["replicas", "replicas", "single"]
+    store = open_store(f"sqlite:///{tmp_path}/mlflow.db", create=False)
+    for seed in range(2):
+        steps = [point.step for point in store.client.get_metric_history(ended[seed].run_id, "val/acc")]
+        assert steps == list(range(1, 151)), "no epoch twice"
 
 
 def test_ctrl_c_while_a_sweep_still_starts(tmp_path):

@@ -14,10 +14,10 @@ from lenet_lab.config.compose import cell_of, composer, grid, quote_sweeper_para
 from lenet_lab.config.keys import sweep_id
 from lenet_lab.outcome import Outcome
 from lenet_lab.provenance import code_digest
-from lenet_lab.records import LabError
+from lenet_lab.records import PACKED, LabError
 from lenet_lab.study import Study, read_study
 from lenet_lab.sweeps.shapes import shape
-from lenet_lab.tracking import Store, counts, find
+from lenet_lab.tracking import Store, begun_by, counts, find
 
 
 @dataclass(frozen=True)
@@ -124,13 +124,16 @@ def make_plan(cells: Sequence[Ready], store: Store | None) -> Plan:
     found = {} if store is None else find(store, [ready.key for ready in cells])
     planned = []
     for ready in cells:
-        run, outcome, other = found.get(ready.key), None, False
+        run, outcome, other, fits = found.get(ready.key), None, False, shape(ready)
         if run is not None and counts(run.data.tags):
             other = run.data.tags.get("lenet.code") != code_digest()
             if not (other and ready.config.sweep.redo == "code"):
                 state = "done" if run.data.tags["lenet.state"] == "complete" else "diverged"
                 error = run.data.tags.get("lenet.error")
                 outcome = Outcome(ready.key, ready.name, state, run.info.run_id, error, figures=dict(run.data.metrics))
+        if run is not None and outcome is None and store is not None:
+            begun = begun_by(store, ready.key, run.data.tags)
+            fits = fits if begun in (None, PACKED) else None  # goes on as it was begun, by itself
         planned.append(
             Planned(
                 ready.key,
@@ -141,7 +144,7 @@ def make_plan(cells: Sequence[Ready], store: Store | None) -> Plan:
                 ready.cell.overrides,
                 outcome,
                 other,
-                shape(ready),
+                fits,
             )
         )
     return Plan(sweep_id(ready.key for ready in cells), planned, store=store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -131,6 +132,22 @@ def counts(tags: Mapping[str, str]) -> bool:
     """Whether a run is an outcome: complete or diverged, said so by the process that owned it last."""
     ended = tags.get("lenet.ended_by")
     return tags.get("lenet.state") in OUTCOMES and ended is not None and ended == tags.get("lenet.owner")
+
+
+def execution_record(tags: Mapping[str, str]) -> dict[str, Any]:
+    """The execution record among a run's tags, empty where there is none."""
+    try:
+        record = json.loads(tags.get("lenet.execution", ""))
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def begun_by(store: Store, key: str, tags: Mapping[str, str]) -> str | None:
+    """The engine that has left checkpoints here of the run with this key and these tags; None where none has."""
+    folder = store.state / "checkpoints" / key
+    left = folder.is_dir() and any(folder.iterdir())
+    return execution_record(tags).get("engine") if left else None
 
 
 def bury(store: Store, key: str, why: str, log: Path | None = None, stopped: bool = False) -> None:
