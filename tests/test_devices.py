@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
@@ -17,6 +18,7 @@ from lenet_lab.cell import load
 from lenet_lab.config.compose import compose_cell
 from lenet_lab.config.schema import parse
 from lenet_lab.distributed import Ranks
+from lenet_lab.sweeps.launch import _gpus_of, width
 from lenet_lab.train import execution_of, train
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -43,6 +45,64 @@ def half(monkeypatch):
         return scaler
 
     return with_scaler
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine with so many cores and GPUs, as far as a sweep looks at it."""
+
+    def pretend(cores, gpus, visible=None):
+        monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)))
+        monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("cores", "gpus", "asked", "cells", "processes", "expected"),
+    [
+        (8, 0, {}, 20, 1, (8, 1)),
+        (8, 0, {}, 3, 1, (3, 2)),
+        (8, 0, {}, 20, 2, (4, 1)),  # DistributedDataParallel on the CPU
+        (2, 0, {}, 20, 4, (1, 1)),
+        (16, 4, {}, 20, 1, (4, 4)),
+        (16, 4, {}, 20, 2, (2, 4)),
+        (16, 1, {}, 20, 1, (1, 16)),
+        (16, 4, {"accelerator": "cpu"}, 20, 1, (16, 1)),
+        (16, 4, {"workers": 8}, 20, 1, (8, 2)),
+        (8, 0, {"threads": 3}, 20, 1, (8, 3)),
+    ],
+)
+def test_jobs_share_a_machine(cores, gpus, asked, cells, processes, expected, machine):
+    machine(cores, gpus)
+    words = {"accelerator": "auto", "workers": None, "threads": None, **asked}
+    config = SimpleNamespace(trainer=SimpleNamespace(**words), sweep=SimpleNamespace(**words))
+    done = SimpleNamespace(world_size=1, finished=object())
+    planned = [SimpleNamespace(world_size=processes, finished=None)] * cells
+    assert width(config, [done, *planned]) == expected
+
+
+@pytest.mark.parametrize(
+    ("gpus", "visible", "processes", "workers", "given"),
+    [
+        (4, None, 1, 4, ["0", "1", "2", "3"]),
+        (4, None, 2, 2, ["0,1", "2,3"]),
+        (4, None, 1, 2, ["0", "2"]),  # beside jobs of two processes
+        (3, "GPU-a,GPU-b,5", 1, 3, ["GPU-a", "GPU-b", "5"]),
+        (2, None, 1, 3, ["0", "1", "0"]),  # `sweep.workers` says so
+        (2, None, 2, 2, ["0,1", "1,0"]),
+        (1, None, 1, 1, [None]),
+        (0, None, 1, 2, [None, None]),
+        (2, None, 4, 1, [None]),  # of several machines: who started the processes has dealt the GPUs out
+    ],
+)
+def test_jobs_side_by_side_have_gpus_of_their_own(gpus, visible, processes, workers, given, machine):
+    machine(8, gpus, visible)
+    found = [_gpus_of(slot, processes, workers).get("CUDA_VISIBLE_DEVICES") for slot in range(workers)]
+    assert found == given
 
 
 @pytest.mark.slow

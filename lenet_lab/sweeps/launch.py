@@ -103,7 +103,7 @@ def launch(
 
 
 def width(config: Any, planned: Sequence[Planned]) -> tuple[int, int]:
-    """Workers side by side and threads each: one worker a GPU or a core, the cores divided among them."""
+    """Workers side by side and threads a process: one process a GPU or a core, the cores divided among them."""
     import torch
 
     cores = len(os.sched_getaffinity(0))
@@ -112,7 +112,7 @@ def width(config: Any, planned: Sequence[Planned]) -> tuple[int, int]:
     todo = sum(p.finished is None for p in planned)
     workers = config.sweep.workers or max(1, (gpus or cores) // most)
     workers = max(1, min(workers, todo))
-    return workers, config.sweep.threads or max(1, cores // (workers * (most if not gpus else 1)))
+    return workers, config.sweep.threads or max(1, cores // (workers * most))
 
 
 def _order(hydra_context: HydraContext, configs: Sequence[DictConfig], log: Path, threads: int, workers: int) -> Order:
@@ -169,7 +169,7 @@ class Pool:
     def _start(self, job: Job) -> None:
         job.slot = min(set(range(self.workers)) - {other.slot for other in self.running})
         order = job.compose()
-        order.environment.update(_gpu_of(job), LENET_LAB_SLOT=str(job.slot))
+        order.environment.update(_gpus_of(job.slot, job.planned.world_size, self.workers), LENET_LAB_SLOT=str(job.slot))
         if self.stopped_by is not None:  # while it was composed
             return
         job.pipe, far = self.context.Pipe(duplex=False)
@@ -267,11 +267,13 @@ def _why(code: int | None) -> str:
     return f"ended with status {code} without having finished"
 
 
-def _gpu_of(job: Job) -> dict[str, str]:
+def _gpus_of(slot: int, processes: int, workers: int) -> dict[str, str]:
+    """The GPUs of a job of so many processes: as long as there are enough, no other worker's."""
     import torch
 
     count = torch.cuda.device_count()
-    if count < 2 or job.planned.world_size > 1:
+    if count < 2 or processes > count:
         return {}
     visible = (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))).split(",")
-    return {"CUDA_VISIBLE_DEVICES": visible[job.slot % len(visible)]}
+    first = slot * max(1, count // workers)
+    return {"CUDA_VISIBLE_DEVICES": ",".join(visible[(first + one) % count] for one in range(processes))}
