@@ -190,7 +190,7 @@ def out_of_memory(*_):
     raise MemoryError("no more of it")
 
 
-def test_what_fits_together():
+def test_what_fits_together(monkeypatch):
     base = shape(of("seed=0"))
     for words in ("seed=1", "lr=0.5", "weight_decay=0.1", "init=he_normal"):
         assert shape(of(words)) == base
@@ -198,6 +198,9 @@ def test_what_fits_together():
         assert shape(of(words)) not in (base, None)
     for words in ("model=knn epochs=5", "averaging=ema", "trainer=ddp_cpu"):
         assert shape(of(words)) is None
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert shape(of("trainer.precision=16-mixed trainer.accelerator=auto")) is None
+    assert shape(of("trainer.precision=bf16-mixed")) is not None
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import random
+import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -139,6 +140,30 @@ def test_a_run_in_a_pack_is_the_run_alone(words, execution):
     ]
     for asked, together in zip(several, packed(config, arrays, several), strict=True):
         same(alone(config, arrays, asked), together)
+
+
+def test_a_pack_has_no_scaler_of_gradients():
+    """Which 16-mixed is about: an overflow in one run would hold the others up."""
+    config, arrays = setting()
+    one = recipe(config, arrays, 0)
+    with pytest.raises(LabError, match=r"^trainer\.precision=16-mixed: .*; allowed in a pack: 32-true, 64-true, bf16"):
+        fit_pack([Replica(net(config, 0), one)], arrays, 32, config.early_stopping, Hardware("gpu", 1, 1, "16-mixed"))
+
+
+@both
+def test_a_pack_in_sixteen_bits_is_near_the_run_alone(execution, monkeypatch):
+    """bf16 has 8 bits of mantissa, and each engine rounds in its own places."""
+    config, arrays = setting("optimizer=momentum", "lr=0.02", "epochs=3", "norm=bn")
+    several = [recipe(config, arrays, seed, execution=execution) for seed in range(2)]
+    whole = packed(config, arrays, several)
+    monkeypatch.setattr(sys.modules[__name__], "HARDWARE", Hardware("cpu", precision="bf16-mixed"))
+    for asked, exact, together in zip(several, whole, packed(config, arrays, several), strict=True):
+        single = alone(config, arrays, asked)
+        assert together.last["fc1.weight"].dtype == torch.float32
+        precise, near, losses = ([row["train/loss"] for row in one.log_book] for one in (exact, single, together))
+        assert losses == pytest.approx(near, rel=1e-3)
+        assert losses != pytest.approx(precise, rel=5e-6), "32 bits are as near as 1e-7"
+        assert losses[0] - losses[-1] > 0.5
 
 
 def test_replicas_have_a_decay_each():

@@ -18,6 +18,7 @@ from lenet_lab.engines.fit import Hardware, Sink, Trained, put, quiet
 from lenet_lab.engines.replicas import ReplicaNetworks, Watch
 from lenet_lab.engines.single import Recipe
 from lenet_lab.optim import EarlyStopping
+from lenet_lab.records import LabError
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,15 @@ def fit_pack(
     Returns what each replica came to, in their order: also `Diverged`, or what its sink or its checkpoint has raised.
     A replica that ends before the others leaves the pack and changes nothing for them. Replicas that have gone
     different ways already train in groups of one epoch.
+
+    Raises:
+        LabError: `trainer.precision=16-mixed`.
     """
+    if hardware.precision == "16-mixed":
+        raise LabError(
+            "trainer.precision=16-mixed: one scaler of gradients would couple the runs of a pack; "
+            "allowed in a pack: 32-true, 64-true, bf16-mixed"
+        )
     fates = [Fate(stopping, replica.folder, replica.sink) for replica in replicas]
     saved = [fate.load() for fate in fates]
     left = [position for position, fate in enumerate(fates) if fate.end is None]
