@@ -38,11 +38,22 @@ def test_lightning_as_in_tutorials(mnist_root):
     assert 0 < seconds < 30
 
 
-def test_they_train_the_same_network():
-    ours = build(parse(compose_cell(["data=digits"]).resolved))
-    shapes = [tuple(value.shape) for value in lenet5().parameters()]
-    assert shapes == [tuple(value.shape) for value in ours.parameters()]
-    assert sum(value.numel() for value in lenet5().parameters()) == 44_426
+@pytest.mark.parametrize(("words", "values"), [((), 44_426), (("norm=bn",), 44_470)], ids=["plain", "batch norm"])
+def test_they_train_the_same_network(words, values):
+    """From the same weights: the same outputs and gradients."""
+    config = parse(compose_cell(["data=digits", *words]).resolved)
+    ours, theirs = build(config).double(), lenet5(batch_norm=bool(words)).double()
+    pairs = list(zip(ours.parameters(), theirs.parameters(), strict=True))
+    assert sum(value.numel() for value in theirs.parameters()) == values
+    for one, other in pairs:
+        other.data.copy_(one.data)
+    images, labels = torch.randn(8, 1, 28, 28, dtype=torch.float64), torch.arange(8)
+    outputs = [net.train()(images) for net in (ours, theirs)]
+    torch.testing.assert_close(*outputs)
+    config.loss.loss(outputs[0], labels).mean().backward()
+    torch.nn.functional.cross_entropy(outputs[1], labels).backward()
+    for one, other in pairs:
+        torch.testing.assert_close(one.grad, other.grad)
 
 
 def test_the_limits_of_the_device_are_measured():
