@@ -233,6 +233,8 @@ def execution_of(config: Config, packed: bool = False) -> Execution:
         how = replace(how, fused=False)
     if config.model.engine != "gradient":
         return replace(how, flush_denormals=False)
+    if packed and how.stacked:  # whatever a network alone would take
+        how = replace(how, memory_format="contiguous")
     if trainer.compile is not None:
         return replace(how, compiled=trainer.compile)
     if not packed:

@@ -30,6 +30,7 @@ from lenet_lab.engines.fates import Fate
 from lenet_lab.engines.pack import Replica, fit_pack
 from lenet_lab.engines.replicas import ReplicaNetworks
 from lenet_lab.engines.single import Diverged, SingleNetwork
+from lenet_lab.engines.stack import Stack
 from lenet_lab.optim import EarlyStopping
 from lenet_lab.records import LabError
 from lenet_lab.run import _execution
@@ -563,6 +564,23 @@ def test_long_packs_on_single_images_are_compiled(monkeypatch):
     assert not recorded(record).compiled, "a record of an earlier version"
     monkeypatch.setattr(compiling, "why_not", lambda device: "no compiler")
     assert not chosen(*long)
+
+
+def test_the_record_says_how_a_pack_lies_in_memory(monkeypatch):
+    """As one it is contiguous, also on a GPU, where a network alone is not."""
+
+    def chosen(device, *words, packed):
+        monkeypatch.setattr("lenet_lab.train.device_of", lambda trainer: torch.device(device))
+        config = parse(compose_cell(["data=digits", "trainer.compile=false", *words]).resolved)
+        how = execution_of(config, packed)
+        stack = Stack([net(config, 0)], how.layout, not how.stacked)
+        return how.memory_format, how.stacked, "channels_last" if stack.last else "contiguous"
+
+    assert chosen("cuda", packed=False)[0] == "channels_last"
+    assert chosen("cuda", packed=True) == ("contiguous", True, "contiguous")
+    assert chosen("cpu", "batch_size=8", packed=True) == ("contiguous", True, "contiguous")
+    assert chosen("cpu", "batch_size=32", packed=True) == ("channels_last", False, "channels_last")
+    assert chosen("cpu", "batch_size=32", "norm=bn", packed=True) == ("contiguous", False, "contiguous")
 
 
 def test_a_run_that_was_compiled_goes_on_where_nothing_can_be(monkeypatch):
