@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 
 from lenet_lab.cell import Ready, build, load
 from lenet_lab.outcome import Outcome
@@ -60,16 +61,18 @@ def run_pack(several: Sequence[Ready], watch: Watch | None = None) -> list[Outco
 
 def _train(lives: Sequence[Life], watch: Watch | None) -> Stopped | None:
     """From the beginning of every life to its test; what has stopped them all, if anything has."""
-    for life in lives:
-        with life.part():
-            life.begin()
-        if life.stop is not None:
-            return _stop(lives, life.stop)
-    living = [life for life in lives if life.goes_on]
-    for execution in dict.fromkeys(life.execution for life in living):  # more than one where some go on from before
-        stop = _train_alike([life for life in living if life.execution == execution], watch)
-        if stop is not None:
-            return _stop(lives, stop)
+    with ExitStack() as monitors:
+        for life in lives:
+            with life.part():
+                life.begin()
+                monitors.enter_context(life.monitored())
+            if life.stop is not None:
+                return _stop(lives, life.stop)
+        living = [life for life in lives if life.goes_on]
+        for execution in dict.fromkeys(life.execution for life in living):  # several where some go on from before
+            stop = _train_alike([life for life in living if life.execution == execution], watch)
+            if stop is not None:
+                return _stop(lives, stop)
     return None
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -80,7 +80,7 @@ def _live(
     life = Life(ready, arrays, tracked, started, packed)
     with life.part():
         life.begin()
-        with system_metrics(tracked.store, tracked.run_id, ready.config.tracking.system_metrics):
+        with life.monitored():
             life.test(_train(life, watch))
         signals.only_hurry(tracked.hurry)
     signals.only_hurry(tracked.hurry)
@@ -121,6 +121,11 @@ class Life:
             with suppress(OSError, TakenOver):  # a full disk: the outcome says what went wrong all the same
                 print(trace, file=sys.stderr)
                 _write(self.tracked, "error.txt", trace)
+
+    def monitored(self) -> AbstractContextManager[None]:
+        """How busy the machine is meanwhile is tracked, too, where `tracking.system_metrics` says so."""
+        wanted = self.ready.config.tracking.system_metrics
+        return system_metrics(self.tracked.store, self.tracked.run_id, wanted)
 
     def begin(self) -> None:
         """Take the run and say what it is."""

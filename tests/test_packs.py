@@ -2,6 +2,7 @@
 
 import json
 import signal
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,6 +90,24 @@ def test_a_pack_is_as_precise_as_a_run_alone(precision, kind, tolerance, folder)
 def test_a_diverging_run_is_an_outcome_of_its_own():
     cells = [cell("optimizer=sgd", "activation=relu", f"lr={rate}") for rate in ("0.01", "1e30", "0.02")]
     assert [outcome.state for outcome in run_pack(cells)] == ["complete", "diverged", "complete"]
+
+
+@pytest.mark.slow
+def test_the_machine_is_watched_for_every_run_of_a_pack(monkeypatch):
+    watched, ended = [], []
+
+    @contextmanager
+    def system_metrics(store, run_id, wanted):
+        watched.append((run_id, wanted))
+        yield
+        ended.append(run_id)
+
+    monkeypatch.setattr("lenet_lab.run.system_metrics", system_metrics)
+    monkeypatch.setattr("lenet_lab.config.schema.find_spec", lambda name: name)  # psutil need not be there
+    monkeypatch.setattr("lenet_lab.train.fit_pack", out_of_memory)
+    outcomes = run_pack([cell("tracking.system_metrics=true", f"seed={seed}") for seed in range(2)])
+    assert watched == [(outcome.run_id, True) for outcome in outcomes]
+    assert ended == [outcome.run_id for outcome in reversed(outcomes)]
 
 
 @pytest.mark.slow
