@@ -18,6 +18,7 @@ from lenet_lab.engines.pack import fit_pack
 from lenet_lab.packs import run_pack
 from lenet_lab.run import run
 from lenet_lab.signals import Stopped
+from lenet_lab.sweeps import memory
 from lenet_lab.sweeps.plan import make_plan
 from lenet_lab.sweeps.shapes import cuts, room, shape, together
 from lenet_lab.tracking import TakenOver, TrackedRun, open_store, read_runs
@@ -272,15 +273,38 @@ def of(words):
 
 def test_memory_decides_how_many(monkeypatch):
     config = cell("batch_size=8").config
-    pages = {"SC_PAGE_SIZE": 1, "SC_AVPHYS_PAGES": 1 << 40}
-    monkeypatch.setattr("os.sysconf", pages.__getitem__)
+    there = {"free": 1 << 40}
+    monkeypatch.setattr(memory, "free", lambda root: there["free"])
     assert room(config, 1) == 16
-    pages["SC_AVPHYS_PAGES"] = 40 * 1000 * 1000
+    there["free"] = 40 * 1000 * 1000
     few = room(config, 1)
     assert 2 <= few < 16
     assert room(config, 2) == few // 2
-    pages["SC_AVPHYS_PAGES"] = 0
+    assert room(cell("batch_size=8", "trainer.precision=64-true").config, 1) == few // 2
+    there["free"] = 0
     assert room(config, 1) == 1
+
+
+def test_memory_is_what_the_system_and_the_container_leave(tmp_path):
+    """Cached files count as free; the tightest of the limits above a process counts."""
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 99 kB\nMemAvailable:   5000 kB\n")
+    assert memory.free(tmp_path) == 5_120_000
+    (tmp_path / "proc/self/cgroup").write_text("0::/jobs/mine\n")
+    groups = tmp_path / "sys/fs/cgroup"
+    for group, limit, used, cached in (("jobs/mine", "max", 10, 0), ("jobs", "3000000", 2_500_000, 400_000)):
+        (groups / group).mkdir(parents=True, exist_ok=True)
+        (groups / group / "memory.max").write_text(f"{limit}\n")
+        (groups / group / "memory.current").write_text(f"{used}\n")
+        (groups / group / "memory.stat").write_text(f"anon 1\ninactive_file {cached}\n")
+    assert memory.free(tmp_path) == 900_000
+    assert memory.share(torch.device("cpu"), 3, tmp_path) == 300_000
+
+
+def test_a_gpu_is_shared_by_its_own_workers_alone(monkeypatch):
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (600, 1000))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    assert [memory.share(torch.device("cuda"), workers) for workers in (1, 4, 5, 12)] == [600, 600, 300, 200]
 
 
 @pytest.mark.slow

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from heapq import heapreplace
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from lenet_lab.cell import Ready, build, device_of, make_ready
 from lenet_lab.config.compose import cell_of
 from lenet_lab.config.keys import identity
 from lenet_lab.config.schema import Config
 from lenet_lab.models import layer_table
+from lenet_lab.sweeps.memory import share
 
 if TYPE_CHECKING:
     from lenet_lab.sweeps.plan import Planned
@@ -56,11 +54,9 @@ def room(config: Config, workers: int) -> int:
     weights = sum(p.numel() for p in net.parameters())
     shapes = [row.output.split("x") for row in layer_table(net, config.data.in_shape)]
     activations = sum(math.prod(map(int, sizes)) for sizes in shapes) * config.batch_size.value
-    if device_of(config.trainer).type == "cuda":
-        free, most = torch.cuda.mem_get_info()[0], MOST_GPU
-    else:
-        free, most = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), MOST_CPU
-    return max(1, min(most, int(free / 2 / workers / (4 * (8 * weights + 4 * activations)))))
+    device, size = device_of(config.trainer), 8 if config.trainer.precision == "64-true" else 4
+    most = MOST_GPU if device.type == "cuda" else MOST_CPU
+    return max(1, min(most, share(device, workers) // 2 // (size * (8 * weights + 4 * activations))))
 
 
 def together(
