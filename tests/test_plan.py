@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,12 +13,15 @@ from report_study import run
 
 from lenet_lab.cell import build
 from lenet_lab.config.numbers import quote
+from lenet_lab.outcome import Outcome
 from lenet_lab.records import LabError
 from lenet_lab.stats import seeds_needed
 from lenet_lab.study import Study
 from lenet_lab.sweeps.forecast import MACS_S, RUN_S, UPDATE_S, duration, forecast
+from lenet_lab.sweeps.launch import Job
 from lenet_lab.sweeps.lint import lints, spread
-from lenet_lab.sweeps.plan import compose_multirun
+from lenet_lab.sweeps.plan import Planned, compose_multirun
+from lenet_lab.sweeps.screen import SweepScreen
 
 
 def cells_of(*words, seeds=1):
@@ -171,3 +176,55 @@ def test_the_option_is_taken_out_of_the_words():
 
     assert _difference(["-m", "--difference", "0.01", "pool=avg"]) == (0.01, ["-m", "pool=avg"])
     assert _difference(["--difference=0.01", "pool=avg"]) == (0.01, ["pool=avg"])
+
+
+def test_a_run_of_a_pack_speaks_for_training_and_not_for_what_is_beside():
+    """Its `time/total_s` is what the whole pack took."""
+    (ready,) = cells_of("epochs=4")
+    shared = {"data.name": "digits", "model": "lenet5", "batch_size.value": "32"}
+    figures = {"images_per_s": 4000.0, "time/train_s": 5.0, "time/total_s": 80.0}
+    packed = run("other", 0, shared, metrics=figures, tags={"lenet.timing": "packed"})
+    only = forecast([ready], [packed], workers=1)
+    assert only.seconds == pytest.approx(4 * 1237 / 4000 + RUN_S)
+    assert only.basis == "1 from finished runs with the same data, model and batch, in packs (4,000 images/s)"
+    job = run("other", 1, shared, metrics={"images_per_s": 1000.0, "time/train_s": 5.0, "time/total_s": 7.0})
+    both = forecast([ready], [packed, job], workers=1)
+    assert both.seconds == pytest.approx(4 * 1237 / 1000 + 2)
+
+
+def shown(total, done=0):
+    """A screen of a sweep that began 100 seconds ago."""
+    screen = SweepScreen(total, done)
+    screen.started = time.perf_counter() - 100
+    return screen
+
+
+def test_a_pack_is_as_many_cells_as_it_trains():
+    ready = cells_of()[0]
+    pack = [(index, planned(ready)) for index in range(16)]
+    screen = shown(32)
+    for slot in range(2):
+        screen.start(slot, Job(pack, lambda: None, Path()).name, epochs=4)
+        screen.report(slot, 2, 0.0, {})
+    assert screen.remaining() == pytest.approx(100, abs=1)
+    ended = Outcome("", "", "complete", seconds=1.0)
+    for _ in range(8):
+        screen.end(0, ended)
+    assert screen.remaining() == pytest.approx(100 / (8 + 4 + 8) * 12, abs=1), "eight ended, eight of it still run"
+    for _ in range(8):
+        screen.end(0, ended)
+    assert list(screen.running) == [1]
+    assert screen.remaining() == pytest.approx(100 / 24 * 8, abs=1)
+
+
+def test_a_job_is_one_cell():
+    job = Job([(0, planned(cells_of()[0]))], lambda: None, Path())
+    screen = shown(5, done=1)
+    assert screen.remaining() is None, "nothing is known yet"
+    screen.start(0, job.name, epochs=4)
+    screen.report(0, 1, 0.0, {})
+    assert screen.remaining() == pytest.approx(100 / 0.25 * 3.75, abs=5)
+
+
+def planned(ready):
+    return Planned(ready.key, ready.arm, ready.name, 4, 1, ())

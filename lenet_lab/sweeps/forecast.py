@@ -32,13 +32,19 @@ class Forecast:
 
 
 def forecast(cells: Sequence[Ready], records: Sequence[RunRecord], workers: int) -> Forecast:
-    """The cost of training these cells, `workers` at a time.
+    """The cost of training these cells as jobs, `workers` at a time.
 
-    Early stopping is not foreseen: a run is taken to last all its epochs.
+    Early stopping is not foreseen: a run is taken to last all its epochs. Runs of packs speak where no others do, and
+    for training alone: what such a run took in all is what its pack took until then.
     """
     finished = [record for record in records if record.state == "complete" and record.metrics.get("images_per_s")]
-    rates = {words: _rates(finished, keys) for words, keys in LIKE}
-    beside = [record.metrics["time/total_s"] - record.metrics["time/train_s"] for record in finished if _timed(record)]
+    packed, jobs = ([record for record in finished if _packed(record) is wanted] for wanted in (True, False))
+    rates = [
+        (f"finished runs with {words}{how}", keys, _rates(chosen, keys))
+        for words, keys in LIKE
+        for how, chosen in (("", jobs), (", in packs", packed))
+    ]
+    beside = [record.metrics["time/total_s"] - record.metrics["time/train_s"] for record in jobs if _timed(record)]
     each: list[float] = []
     bases: dict[str, list[float]] = {}
     for ready in cells:
@@ -57,10 +63,11 @@ def _span(rates: Sequence[float]) -> str:
 
 
 Rates = Mapping[str, float]
+Keys = tuple[str, ...] | None  # of params that runs share; None: the arm
 
 
-def _rates(records: Iterable[RunRecord], keys: tuple[str, ...] | None) -> Rates:
-    """Median images a second of the runs that share these params (None: the arm)."""
+def _rates(records: Iterable[RunRecord], keys: Keys) -> Rates:
+    """Median images a second of the runs that share these params."""
     found: dict[str, list[float]] = {}
     for record in records:
         name = record.arm if keys is None else "\n".join(record.params.get(key, "") for key in keys)
@@ -68,21 +75,29 @@ def _rates(records: Iterable[RunRecord], keys: tuple[str, ...] | None) -> Rates:
     return {name: median(values) for name, values in found.items()}
 
 
-def _seconds(ready: Ready, rates: Mapping[str, Rates]) -> tuple[float, str, float]:
-    """Seconds of training, where they come from, and the images a second that they mean."""
+def _seconds(ready: Ready, known: Sequence[tuple[str, Keys, Rates]]) -> tuple[float, str, float]:
+    """Seconds of training, where they come from, and the images a second that they mean.
+
+    Args:
+        known: what runs have shown, in words; the params that they share with the cell; their rates. The closest first.
+    """
     config = ready.config
     images = config.epochs * config.data.counts()[0]
     own = params(ready)
-    for words, keys in LIKE:
+    for words, keys, rates in known:
         name = ready.arm if keys is None else "\n".join(own.get(key, "") for key in keys)
-        if name in rates[words]:
-            return images / rates[words][name], f"finished runs with {words}", rates[words][name]
+        if name in rates:
+            return images / rates[name], words, rates[name]
     if config.model.engine != "gradient":
         return 0.0, "nothing, since they are not trained by gradients", 0.0
     macs = sum(row.macs for row in layer_table(build(config), config.data.in_shape))
     rule = f"a rule: 3 multiply-accumulates an image at {MACS_S:.0e} a second, {1e3 * UPDATE_S:g} ms an update"
     seconds = images * 3 * macs / MACS_S + images / config.batch_size.value * UPDATE_S
     return seconds, rule, images / seconds
+
+
+def _packed(record: RunRecord) -> bool:
+    return record.tags.get("lenet.timing") == "packed"
 
 
 def _timed(record: RunRecord) -> bool:

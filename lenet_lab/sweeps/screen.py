@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -94,6 +96,25 @@ def say_outcome(outcome: Any, store: Any) -> None:
         print(f"run {outcome.run_id} in {public(store.uri)}; browse it: python -m lenet_lab ui")
 
 
+PACK = re.compile(r"^(\d+) together: ")  # how a job names a pack
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is shown of a worker: its job, of so many cells, and how many of its epochs are done."""
+
+    name: str
+    epochs: int
+    cells: int
+    done: float = 0.0
+    figures: str = ""
+
+    @property
+    def share(self) -> float:
+        """Of the job that is done."""
+        return min(self.done / self.epochs, 1.0)
+
+
 class SweepScreen:
     """One live line a worker, and what is done, what is left, when it will end."""
 
@@ -101,7 +122,7 @@ class SweepScreen:
         self.console = Console(stderr=True)
         self.live = Live(console=self.console, refresh_per_second=4, transient=True, auto_refresh=True)
         self.total, self.done_before, self.finished, self.failed = total, done, 0, 0
-        self.running: dict[int, tuple[str, int, float, float, str]] = {}
+        self.running: dict[int, Line] = {}
         self.started = time.perf_counter()
 
     def __enter__(self) -> SweepScreen:
@@ -116,19 +137,21 @@ class SweepScreen:
             self.live.stop()
 
     def start(self, slot: int, name: str, epochs: int) -> None:
-        """A job begins in a worker's slot."""
-        self.running[slot] = (name, epochs, 0.0, time.perf_counter(), "")
+        """A job begins in a worker's slot; a pack is as many cells as its name says."""
+        pack = PACK.match(name)
+        self.running[slot] = Line(name, epochs, int(pack[1]) if pack else 1)
         self._draw()
 
     def report(self, slot: int, epoch: int, fraction: float, figures: Mapping[str, float]) -> None:
         """A job's figures."""
-        name, epochs, _, started, _ = self.running[slot]
-        self.running[slot] = (name, epochs, epoch + fraction, started, figures_text(figures))
+        self.running[slot] = replace(self.running[slot], done=epoch + fraction, figures=figures_text(figures))
         self._draw()
 
     def end(self, slot: int, outcome: Any) -> None:
-        """A job ended: one line that stays."""
-        self.running.pop(slot, None)
+        """A cell ended, and with its last one the job: one line that stays."""
+        job = self.running.pop(slot, None)
+        if job is not None and job.cells > 1:
+            self.running[slot] = replace(job, cells=job.cells - 1)
         self.finished += 1
         self.failed += outcome.state not in ("complete", "done")
         figures = outcome.figures or {}
@@ -139,17 +162,23 @@ class SweepScreen:
         self.console.print(line, style=style, highlight=False, soft_wrap=True)
         self._draw()
 
+    def remaining(self) -> float | None:
+        """Seconds until the sweep's end, if cells go on as they did; None while too little is done to say."""
+        ahead = self.finished + sum(job.cells * job.share for job in self.running.values())
+        if ahead <= 0.02:
+            return None
+        return (time.perf_counter() - self.started) / ahead * (self.total - self.done_before - ahead)
+
     def _draw(self) -> None:
         if not self.console.is_terminal:
             return
         table = Table.grid(padding=(0, 2))
-        for _, (name, epochs, done, _, figures) in sorted(self.running.items()):
-            bar = "█" * int(20 * min(done / epochs, 1)) + "░" * (20 - int(20 * min(done / epochs, 1)))
-            table.add_row(Text(name), bar, f"{done:.1f}/{epochs}", figures)
+        for _, job in sorted(self.running.items()):
+            full = int(20 * job.share)
+            table.add_row(Text(job.name), "█" * full + "░" * (20 - full), f"{job.done:.1f}/{job.epochs}", job.figures)
         left = self.total - self.done_before - self.finished
-        ahead = self.finished + sum(done / epochs for _, epochs, done, _, _ in self.running.values())
-        spent = time.perf_counter() - self.started
-        eta = f", about {_clock(spent / ahead * (self.total - self.done_before - ahead))} to go" if ahead > 0.02 else ""
+        seconds = self.remaining()
+        eta = f", about {_clock(seconds)} to go" if seconds is not None else ""
         failed = f", {self.failed} not complete" if self.failed else ""
         table.add_row(
             Text(
