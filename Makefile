@@ -6,6 +6,8 @@ STAMP := $(VENV)/.installed
 WORKERS ?= auto
 ROUNDS ?= 20
 ONLY ?=
+GPU_STORE ?= sqlite:///bench-gpu.db
+GPU_STORE_DDP ?= sqlite:///bench-gpu-ddp.db
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -42,11 +44,12 @@ calibration: $(STAMP) ## simulate studies whose truth is known, and write the fi
 	$(BIN)/python -m tests.calibration
 
 bench: $(STAMP) ## measure training, start-up and stores, and write docs/performance.md (leave the machine alone)
-	$(BIN)/python -m lenet_lab bench epoch packed side replicas compiled start stores profile --out docs/data/bench.json
+	$(BIN)/python -m lenet_lab bench epoch again packed side sweep replicas compiled start stores profile --out docs/data/bench.json
 	$(BIN)/python docs/performance.py
 
 # Each part by itself, the most telling first, and what it has measured written at once: a machine that is lent by the
 # minute is used up in any order. Where the environment is there already: make bench-gpu STAMP= BIN=/that/one/bin
+# Runs go to stores of their own: a run's key does not name its device, and what a CPU has trained would be "done already".
 bench-gpu: bench-gpu-packs bench-gpu-ddp bench-gpu-precision bench-gpu-speedrun bench-gpu-epoch ## on a machine with a GPU: packs against its limits, DDP on one device, mixed precision, the speedrun, an epoch
 
 bench-gpu-device: $(STAMP)
@@ -57,18 +60,18 @@ bench-gpu-packs: bench-gpu-device
 	PYTHONPATH=$(CURDIR):$$PYTHONPATH $(BIN)/python docs/performance.py
 
 bench-gpu-ddp: bench-gpu-device
-	$(BIN)/python -m lenet_lab trainer=gpu epochs=2 tracking.artifacts=minimal
-	$(BIN)/python -m lenet_lab trainer=ddp trainer.devices=1 epochs=2 tracking.artifacts=minimal tracking.uri=sqlite:///ddp.db
+	$(BIN)/python -m lenet_lab trainer=gpu epochs=2 tracking.artifacts=minimal tracking.uri=$(GPU_STORE)
+	$(BIN)/python -m lenet_lab trainer=ddp trainer.devices=1 epochs=2 tracking.artifacts=minimal tracking.uri=$(GPU_STORE_DDP)
 
 bench-gpu-precision: bench-gpu-device
-	$(BIN)/python -m lenet_lab -m experiment=precision trainer.precision=32-true,bf16-mixed,16-mixed sweep.workers=8 tracking.artifacts=minimal
-	$(BIN)/python -m lenet_lab report precision
+	$(BIN)/python -m lenet_lab -m experiment=precision trainer.precision=32-true,bf16-mixed,16-mixed sweep.workers=8 tracking.artifacts=minimal tracking.uri=$(GPU_STORE)
+	$(BIN)/python -m lenet_lab report precision --store $(GPU_STORE)
 
 bench-gpu-speedrun: bench-gpu-device
-	$(BIN)/python -m lenet_lab -m experiment=speedrun tracking.artifacts=minimal
-	$(BIN)/python -m lenet_lab -m experiment=speedrun_9934 tracking.artifacts=minimal
-	$(BIN)/python -m lenet_lab report speedrun
-	$(BIN)/python -m lenet_lab report speedrun_9934
+	$(BIN)/python -m lenet_lab -m experiment=speedrun tracking.artifacts=minimal tracking.uri=$(GPU_STORE)
+	$(BIN)/python -m lenet_lab -m experiment=speedrun_9934 tracking.artifacts=minimal tracking.uri=$(GPU_STORE)
+	$(BIN)/python -m lenet_lab report speedrun --store $(GPU_STORE)
+	$(BIN)/python -m lenet_lab report speedrun_9934 --store $(GPU_STORE)
 
 bench-gpu-epoch: bench-gpu-device
 	PYTHONPATH=$(CURDIR):$$PYTHONPATH $(BIN)/python -m lenet_lab bench epoch --batches 32,512 --rounds 3 --out docs/data/bench-gpu-epoch.json
