@@ -2,38 +2,53 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lenet_lab.bench import Row, markdown
+from lenet_lab.bench import Row, judged, markdown
+from lenet_lab.bench.profile import PYTHON
 
 HERE = Path(__file__).resolve().parent
 PAGE, DATA, PICTURE = HERE / "performance.md", HERE / "data" / "bench.json", HERE / "images" / "profile.png"
 GPU_DATA = HERE / "data" / "bench-gpu.json"
 GPU_EPOCH = HERE / "data" / "bench-gpu-epoch.json"
 OTHER_DATA = HERE / "data" / "bench-other.json"  # parts of it, measured on another machine
+STUDIES = HERE / "studies"
+HEAVY = ("convolution, backward", "convolution, forward", "tanh", "pooling")
 SECTIONS = (
     (
         "epoch",
         "A training epoch",
-        """Everything from the end of one epoch to the end of the next, in one process with all cores: `bare loop` is the
-loop that people write over tensors in memory, with torch's defaults; `fastest loop` is the same loop with the memory format, convolutions
-and optimizer that are fastest, found by trying all; `Lightning` is a LightningModule with torchvision's data set, transforms and a
-`DataLoader`, its bars, loggers and checkpoints off; `2 workers` with that many loader processes, kept between epochs. The goals: at
-least 1/1.05 of the fastest loop from batch 32 on, 1/1.15 at batch 8. Read the ratios with care: that of one round differs by a
-fifth either way.""",
+        """Everything from the end of one epoch to the end of the next, in one process with all cores, the same number of images for
+each: `bare loop` is the loop that people write over tensors in memory, with torch's defaults and malloc's; `fastest loop` is the same loop with
+the memory format, convolutions and optimizer that are fastest, found by trying all, and the harness's setting of malloc; `Lightning` is a
+LightningModule with torchvision's data set, transforms and a `DataLoader`, its bars, loggers and checkpoints off (on a GPU with as many
+images as on a CPU, which take it seconds); `2 workers` with that many loader processes, kept between epochs. The goals: at least 1/1.05 of the
+fastest loop from batch 32 on, 1/1.15 at batch 8; on a CPU no slower than the bare loop, and 3 times as fast as Lightning at batch 128. Read the ratios with
+care: that of one round differs by a fifth either way.""",
     ),
     (
         "again",
         "Batch 32 once more",
-        """More rounds of these two, on the same day.""",
+        """More rounds of these two, whose ratio lies near its goal.""",
     ),
     (
         "packed",
-        "Many runs",
+        "Many runs: training alone",
         """`one at a time`: runs one after the other, each with all cores. `side by side`: a run a core, one thread each, as
-sweeps do it. `packs of 16`: a pack a core (`hydra/launcher=packed`). Rates are sums over all processes.""",
+sweeps do it. `packs of 16`: a pack a core (`hydra/launcher=packed`). Rates are sums over all processes. Training epochs alone: validation,
+checkpoints, tracking, the test and its figures, composing and the start of a sweep are left out. Those take their time in packs too, so a whole sweep can
+gain less; `bench sweep` times that.""",
+    ),
+    (
+        "sweep",
+        "Whole sweeps",
+        """`python -m lenet_lab -m seed="range(32)"` by the clock, from nothing, each with a store of its own: composing, training, validation,
+checkpoints, tracking, the test and its figures. `jobs`: a process a run, as many at a time as cores. `packs`: the same with `hydra/launcher=packed`.""",
     ),
     (
         "side",
@@ -45,10 +60,10 @@ least 0.9 of bare loops side by side.""",
         "replicas",
         "Packs of growing size",
         """One process with all cores, or one GPU. The shares are of what this device was measured to do at most: float32 products of large
-matrices, and copying. An image counts six operations a multiply-accumulate (four in the first layer, whose input needs no gradient; the
-rows below are from before that and a tenth too high in arithmetic), and its activations written and read once forward and once
-backward; on a CPU, whose caches hold them, weights are left out. On a GPU the goal is 100 times one run at a time with 256 replicas, for
-batches of 8 and 32.""",
+matrices, and copying. An image counts six operations a multiply-accumulate (four in the first layer, whose input needs no gradient), and its activations
+written and read once forward and once backward; on a CPU weights are left out. There the shares of memory mean little: caches hold the weights,
+and the activations of small batches too, so that much of this traffic never gets to memory. On a GPU the goal is 100 times one run at a time with
+256 replicas, for batches of 8 and 32.""",
     ),
     (
         "compiled",
@@ -61,53 +76,166 @@ takes is not in these rates.""",
         "start",
         "Start-up",
         """Whole processes, from nothing, in empty folders. `bare imports` imports Hydra, torch, torchvision, Lightning and MLflow and
-nothing else; `first step` is the command line up to the first step of training, on a store that is there. A `job in a warm process` is a job of a
-sweep but the first, whose training takes next to nothing: its fixed cost. The goals: help and completion within 0.2 s of an empty Hydra
-application, a job under 2.5 s, under 0.5 s with `tracking.artifacts=minimal`.""",
+nothing else; `first step` is the command line until its first update is done, on a store that is there; both end at once, without taking the
+libraries apart. A job: what one more adds to a sweep with one worker, composing and forking included, whose training takes next to nothing (eleven jobs less one, by
+ten). The goals: help and completion within 0.2 s of an empty Hydra application, a job under 2.5 s, under 0.5 s with
+`tracking.artifacts=minimal`.""",
     ),
     (
         "stores",
         "Stores with 10,000 runs",
-        """Copies of a real run, in 100 arms, in one SQLite store. The goals: `status` under 5 s, the report under 30 s and 500 MB, the first
-step of a run within 1.5 times that on a nearly empty store.""",
+        """Copies of a real run, in 100 arms, in one SQLite store. The beginning of a run: from opening the store until the run is claimed and begun, in a
+process that has the imports behind it. The goals: `status` under 5 s, the report under 30 s and 500 MB, the beginning of a run within 1.5
+times that on a nearly empty store.""",
     ),
 )
-LIMITS = """## Where the time goes, and what limits it
+# of measurements by a method before the second, until they are made again
+BEFORE = {
+    "epoch": """*These figures are from before two changes. Lightning had a quarter of the images, so that what an epoch costs it once weighed four times. The bare loop had
+the harness's setting of malloc, with which batches of 512 are about a quarter faster; at smaller ones no difference was seen (`lenet_lab/engines/execution.py`).*""",
+    "again": "*These rounds were measured on the same day as those above and put into the file by hand, as whole images a second.*",
+    "side": "*These figures are from before the bare loops were left to torch's defaults: they had the harness's setting of malloc.*",
+    "replicas": "*These figures are from before the first layer counted four: the shares of arithmetic are a tenth too high.*",
+    "start": """*These figures are from before three changes. `bare imports` counted how the interpreter takes its leave of the libraries, more than a second, and
+`first step` neither that nor the step itself, so that its ratio flatters the harness. A job was read from the sweep's own line, which
+has one decimal and leaves out composing and forking, so that it was dearer than it seems here. Order was always the same.*""",
+    "stores": """*These figures are from before the beginning of a run was timed by itself: `nearly empty store` and `full store` are whole processes up to the
+first step, of which the imports, the same in both, are most; the first round is among them, and the order was always the same.*""",
+}
 
-![shares of an epoch's time](images/profile.png)
 
-Shares by torch's profiler, one thread, the set-up of training included; the profiler itself makes the last part larger than it is. At
-batch 8 the operators are so small that calling them is most of the work: there it pays to train many replicas as one
-(`hydra/launcher=packed`), which calls each operator once for all. With larger batches convolutions, tanh and pooling take over, and two threads
-share an operator of this size badly: one thread a run and as many runs as cores is what the machine does best."""
-GUIDANCE = """## What follows for users
+def limits(rows: Sequence[Row]) -> str:
+    """Where the time goes, in the figures of these measurements."""
+    shares = {batch_of(row): row for row in rows if row.case == "profile" and row.contender == PYTHON}
+    arithmetic = {
+        batch: sum(
+            row.median for row in rows if row.case == "profile" and batch_of(row) == batch and row.contender in HEAVY
+        )
+        for batch in shares
+    }
+    alone = {batch_of(row): row.ratio for row in rows if (row.case, row.contender) == ("side", "one process")}
+    parts = [
+        "## Where the time goes, and what limits it",
+        "![shares of an epoch's time](images/profile.png)",
+    ]
+    if shares:
+        parts.append(
+            f"Shares by torch's profiler, one process by itself, one thread, {len(next(iter(shares.values())).values)} rounds, the set-up of "
+            "training included; the profiler itself makes the last part larger than it is. What lies between the operators (Python, autograd's engine, "
+            f"Lightning) takes {by_batch({batch: f'{row.median:.0f}%' for batch, row in shares.items()})}: the smaller the batch, the more "
+            "there is to gain by training many replicas as one (`hydra/launcher=packed`), which calls each operator once for all. Convolutions, "
+            f"tanh and pooling take {by_batch({batch: f'{share:.0f}%' for batch, share in arithmetic.items()})}."
+        )
+    if alone:
+        parts.append(
+            "Threads share the operators of small batches badly: one process with all cores trains "
+            f"{by_batch({batch: f'{ratio:.2f}' for batch, ratio in alone.items()})} of what a process a core does. {packs(rows)}".strip()
+        )
+    return "\n\n".join(parts)
+
+
+def gains(rows: Sequence[Row], what: str) -> dict[int, float]:
+    """How many times what one run at a time trains, by batch: packs, or runs side by side; in training alone."""
+    return {
+        batch_of(row): row.ratio
+        for row in rows
+        if row.case == "packed" and row.contender.startswith(what) and row.ratio
+    }
+
+
+def packs(rows: Sequence[Row]) -> str:
+    """What packs and runs side by side gain, in words."""
+    packed, side = gains(rows, "packs"), gains(rows, "side")
+    if not packed or packed.keys() != side.keys():
+        return ""
+    ahead = [batch for batch, ratio in packed.items() if ratio > side[batch]]
+    where = f"at batch {', '.join(map(str, ahead))}" if ahead else "nowhere"
+    where = "in every row" if len(ahead) == len(packed) else where
+    return (
+        "In training alone, a run a core with one thread each brings "
+        f"{by_batch({batch: f'{ratio:.2f} times' for batch, ratio in side.items()})} what one run at a time does, packs of 16, a pack a core, "
+        f"{by_batch({batch: f'{ratio:.2f} times' for batch, ratio in packed.items()})}: packs are ahead {where}."
+    )
+
+
+def by_batch(figures: Mapping[int, str]) -> str:
+    """Figures in words: 49% at batch 8, 32% at 32 and 21% at 128."""
+    words = [f"{figure} at {'batch ' * (not index)}{batch}" for index, (batch, figure) in enumerate(figures.items())]
+    return " and ".join([*([", ".join(words[:-1])] if words[1:] else []), *words[-1:]])
+
+
+def batch_of(row: Row) -> int:
+    """The batch size that a setting begins with."""
+    found = re.match(r"batch (\d+)", row.setting)
+    return int(found[1]) if found else 0
+
+
+def compiling(rows: Sequence[Row]) -> str:
+    """What compiling a pack brings, in the figures of these measurements."""
+    said = [
+        f"{row.ratio:.2f} times as fast at {row.setting.removesuffix(', 1 thread')} (n={len(row.values)})"
+        for row in rows
+        if (row.case, row.contender) == ("compiled", "compiled") and row.ratio
+    ]
+    return f"Compiled packs train {'; '.join(said)} as uncompiled ones." if said else ""
+
+
+def speedrun(name: str, epochs: int, least: float) -> str:
+    """A study's arm of so many epochs: accuracy with its interval, seconds with their spread, and the seeds that got there."""
+    folder = STUDIES / name
+    (arm,) = (row for row in _table(folder / "arms.csv") if row["params.epochs"] == str(epochs))
+    mine = [float(row["metrics.test/acc"]) for row in _table(folder / "runs.csv") if row["arm"] == f"epochs={epochs}"]
+    mean, low, high = (100 * float(arm[f"test/acc.{what}"]) for what in ("mean", "low", "high"))
+    seconds, spread = float(arm["time/train_s.mean"]), float(arm["time/train_s.sd"])
+    there = sum(accuracy >= least - 1e-9 for accuracy in mine)
+    return (
+        f"{epochs} epochs, {seconds:.1f} ± {spread:.1f} s of training: {mean:.2f}% on average ({low:.2f} to {high:.2f}), {there} of {len(mine)} "
+        "seeds there"
+    )
+
+
+def _table(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def guidance(rows: Sequence[Row], elsewhere: Sequence[Row]) -> str:
+    """What follows for users; figures that are in no file name the place where they were written down."""
+    times = by_batch({batch: f"{ratio:.2f} times" for batch, ratio in gains(rows, "packs").items()})
+    small = "- Small batches and many seeds: `hydra/launcher=packed`" + (
+        f", which trains {times} as fast as one run at a time." if times else "."
+    )
+    return f"""## What follows for users
 
 - Leave `trainer.threads` and `sweep.workers` alone: a sweep runs a job a core with one thread each; a single run takes all cores.
-- Small batches and many seeds: `hydra/launcher=packed`.
+{small}
 - The memory format, oneDNN and fused updates are chosen by batch size and by batch norm, which threads share badly in channels-last
   (`lenet_lab/engines/execution.py` says from which measurements), written into the run's execution record, and restored when a run is gone on
   with or trained again.
 - Subnormal numbers count as zero while a network trains on the CPU. Networks whose gradients get that small crawl otherwise: two epochs with
-  `head=rbf_gaussian` took 101 s, and take 20 (n=1 each).
+  `head=rbf_gaussian` took 101 s, and take 20 (n=1 each, one thread; `lenet_lab/engines/execution.py`).
 - Images are evaluated 250 at a time on the CPU, where what lies between the layers stays in its cache: 0.77 to 0.96 of the time of 2,000
-  at a time.
-- `torch.compile` is used for packs on single images, as of the network of 1998, of 200,000 updates and more, without dropout and early stopping: a
-  pack of five trains 1.7 times as fast, after 25 to 53 seconds of compiling. Elsewhere a step takes 0.83 to 1.35 times as long as uncompiled. `trainer.compile=true` and `false` say otherwise
-  (`lenet_lab/engines/compiling.py` has the measurements). What was compiled lies in the user's cache, in `lenet_lab/compiled`.
-- Max pooling of contiguous maps (those of batch norm, above all) goes by whole-tensor operations on the CPU: 0.42 to 0.54 of the time of torch's kernel
-  forward and backward and a tenth of it forward alone, with the same numbers (`lenet_lab/blocks/maximum.py`).
-- How little training it takes, ten seeds each, on 2 cores: to 99.0% two epochs, 8.6 s (99.10% on average, nine of ten seeds there;
-  `experiment=speedrun`, [report](studies/speedrun/report.md)); to 99.34%, the best test accuracy that was printed of this network, three epochs, 15.5 s
-  (99.38%, 99.33 to 99.43, seven of ten; four epochs, 21.3 s: 99.42%, nine of ten; `experiment=speedrun_9934`,
+  at a time (one thread; `lenet_lab/data/module.py`).
+- `torch.compile` is used for packs on single images, as of the network of 1998, of 200,000 updates and more, without dropout and early stopping.
+  {compiling([*rows, *elsewhere])} Compiling takes 25 to 53 seconds. By `lenet_lab/engines/compiling.py` (one thread of an EPYC, medians of 4
+  rounds) a step that is not of such a pack takes 0.89 to 1.29 times as long as uncompiled. `trainer.compile=true` and `false` say otherwise. What was compiled lies in
+  the user's cache, in `lenet_lab/compiled`.
+- Max pooling of contiguous maps (those of batch norm, above all) goes by whole-tensor operations on the CPU: 0.42 and 0.54 of the time of torch's kernel
+  forward and backward and a tenth of it forward alone, with the same numbers (one thread of an EPYC, medians of 7 rounds;
+  `lenet_lab/blocks/maximum.py`).
+- How little training it takes, ten seeds each, one run at a time with two threads (which processor was not recorded); means with 95% intervals, seconds with standard
+  deviations. To 99.0%: {speedrun("speedrun", 2, 0.99)}; {speedrun("speedrun", 3, 0.99)}
+  (`experiment=speedrun`, [report](studies/speedrun/report.md)). To 99.34%, the best test accuracy that was printed of this network:
+  {speedrun("speedrun_9934", 3, 0.9934)}; {speedrun("speedrun_9934", 4, 0.9934)} (`experiment=speedrun_9934`,
   [report](studies/speedrun_9934/report.md)). The headers of the files say how the recipes were found.
 - `tracking.artifacts=minimal` keeps configuration, predictions and weights, for sweeps of hundreds of short runs.
 
 ## Measure your own
 
 ```
-python -m lenet_lab bench                  # an epoch
-python -m lenet_lab bench packed side      # many runs
-make bench                                 # all of it, into docs/data/bench.json and this page
+python -m lenet_lab bench                    # an epoch
+python -m lenet_lab bench packed side sweep  # many runs
+make bench                                   # all of it, into docs/data/bench.json and this page
 ```"""
 
 
@@ -119,8 +247,9 @@ def page(
         "# Performance",
         "<!-- written by docs/performance.py from docs/data/bench.json -->",
         f"Measured with `python -m lenet_lab bench` on: {measured['machine']}.",
-        "Contenders run in processes of their own and are asked in turn; a ratio is the median over rounds of two contenders' quotient within "
-        "one round, n is the number of rounds. A goal is stated before the ratio that it was set for.",
+        "Contenders run in processes of their own and are asked in turn, every other round in reverse order, where nothing else is said; a ratio is the median over "
+        "rounds of two contenders' quotient within one round, seconds beside it that of their difference, n is the number of rounds. A goal stands in the row of the "
+        "ratio, or of the figure, that it speaks of; it is met or missed by the median.",
     ]
     parts += _sections(measured)
     if elsewhere is not None:
@@ -129,15 +258,19 @@ def page(
         parts += ["## On a GPU", "Not measured yet: `make bench-gpu` does it, on a machine that has one."]
     else:
         parts += [f"## On a GPU\n\nMeasured on: {on_gpu['machine']}.", *_sections(on_gpu, "#")]
-    return "\n\n".join([*parts, LIMITS, GUIDANCE]) + "\n"
+    rows = _rows(measured)
+    return "\n\n".join([*parts, limits(rows), guidance(rows, _rows(elsewhere or {"rows": []}))]) + "\n"
 
 
 def _sections(measured: dict[str, Any], deeper: str = "") -> list[str]:
-    rows, parts = [_row(fields) for fields in measured["rows"]], []
+    rows, parts = _rows(measured), []
     for case, title, about in SECTIONS:
         chosen = [row for row in rows if row.case == case]
         if chosen:
-            parts += [f"##{deeper} {title}", about, markdown(chosen)]
+            parts += [f"##{deeper} {title}", about]
+            if case in BEFORE and any(row.method < 2 for row in chosen):
+                parts.append(BEFORE[case])
+            parts.append(markdown(chosen))
             behind = [row.setting for row in chosen if row.contender == "bare loop" and row.ratio and row.ratio > 1]
             if behind:
                 parts.append(
@@ -145,6 +278,10 @@ def _sections(measured: dict[str, Any], deeper: str = "") -> list[str]:
                     "measurements too."
                 )
     return parts
+
+
+def _rows(measured: dict[str, Any]) -> list[Row]:
+    return judged([_row(fields) for fields in measured["rows"]])
 
 
 def _row(fields: dict[str, Any]) -> Row:

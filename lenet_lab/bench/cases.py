@@ -5,30 +5,22 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 from lenet_lab.bench.contenders import Work
 from lenet_lab.bench.limits import arithmetic, memory
 from lenet_lab.bench.profile import profile
+from lenet_lab.bench.rows import Row, rows_of
 from lenet_lab.bench.starts import start
 from lenet_lab.bench.stores import crowded
+from lenet_lab.bench.sweeps import whole
 from lenet_lab.bench.teams import Teams
 
 BATCHES = (8, 32, 128, 512)
 IMAGES = {8: 6400, 32: 12_800, 128: 25_600, 512: 25_600}
 PACK = 16
 GOAL_PACK = 256  # of the goal on a GPU
-# case, contender, unit -> what its median should be at most
-MOST = {
-    ("start", "job, full artifacts", "s"): 2.5,
-    ("start", "job, minimal artifacts", "s"): 0.5,
-    ("stores", "status", "s"): 5.0,
-    ("stores", "report", "s"): 30.0,
-    ("stores", "report", "MiB"): 500e6 / 2**20,
-}
-
 Say = Callable[[str], None]
 GPU_STEPS = 800  # of an epoch, at least: Lightning's end of an epoch takes as long as some tens of a GPU's
 
@@ -58,63 +50,6 @@ def images_of(batch: int, gpu: bool = False) -> int:
     return max(images, GPU_STEPS * batch) if gpu else images
 
 
-@dataclass(frozen=True)
-class Row:
-    """One contender in one setting.
-
-    Attributes:
-        values: of each round, in `unit`.
-        ratio: median over rounds of this contender by `against` in the same round, the larger the better; None for the
-            reference itself.
-        goal: what the ratio should reach; None where nothing was promised.
-        most: what the median should be at most, in `unit`; likewise.
-    """
-
-    case: str
-    setting: str
-    contender: str
-    unit: str
-    values: tuple[float, ...]
-    against: str | None = None
-    ratio: float | None = None
-    goal: float | None = None
-    most: float | None = None
-
-    @property
-    def median(self) -> float:
-        """Of the values."""
-        return statistics.median(self.values)
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the goal was met; None where there is none."""
-        if self.most is not None:
-            return self.median <= self.most
-        return None if self.goal is None or self.ratio is None else self.ratio >= self.goal
-
-
-def rows_of(
-    case: str,
-    setting: str,
-    unit: str,
-    values: Mapping[str, Sequence[float]],
-    goals: Sequence[tuple[str, str, float | None]],
-    less_is_better: bool = False,
-) -> list[Row]:
-    """A row for every contender; `goals` are (contender, against, least ratio)."""
-    wanted = {contender: (against, goal) for contender, against, goal in goals}
-    rows = []
-    for name, taken in values.items():
-        against, goal = wanted.get(name, (None, None))
-        ratio = None
-        if against is not None:
-            pairs = zip(taken, values[against], strict=True)
-            ratio = statistics.median(theirs / ours if less_is_better else ours / theirs for ours, theirs in pairs)
-        most = MOST.get((case, name, unit))
-        rows.append(Row(case, setting, name, unit, tuple(taken), against if ratio else None, ratio, goal, most))
-    return rows
-
-
 def epoch(asked: Asked) -> Iterator[Row]:
     """A whole epoch: bare loops, this harness, Lightning as in tutorials; with batch norm, too."""
     cores, gpu, root = len(os.sched_getaffinity(0)), has_gpu(), asked.root
@@ -123,20 +58,34 @@ def epoch(asked: Asked) -> Iterator[Row]:
         work = Work(batch, images_of(batch, gpu), cores, root=root, batch_norm=norm)
         who = {"bare loop": ("bare", work, 1), "fastest loop": ("fastest", work, 1), "harness": ("harness", work, 1)}
         if root is not None and not norm:
-            few = Work(batch, images_of(batch) // 4, cores, root=root)
-            who["Lightning"] = ("lightning", few, 1)
-            who["Lightning, 2 workers"] = ("lightning", Work(batch, few.images, cores, workers=2, root=root), 1)
+            alike = Work(
+                batch, images_of(batch), cores, root=root
+            )  # on a GPU fewer, which take it seconds all the same
+            who["Lightning"] = ("lightning", alike, 1)
+            who["Lightning, 2 workers"] = ("lightning", replace(alike, workers=2), 1)
         setting = f"batch {batch}{', batch norm' if norm else ''}, {'cuda' if gpu else _threads(cores)}"
         asked.say(f"epoch, {setting}")
         with Teams(who) as teams:
             rates = teams.rounds(asked.rounds)
         goals = [
-            ("harness", "fastest loop", 1 / 1.05 if batch >= 32 else 1 / 1.15),
+            ("harness", "fastest loop", _least(batch)),
             ("bare loop", "fastest loop", None),
             ("Lightning", "harness", None),
             ("Lightning, 2 workers", "harness", None),
         ]
         yield from rows_of("epoch", setting, "images/s", rates, goals)
+
+
+def again(asked: Asked) -> Iterator[Row]:
+    """The harness and the fastest loop, three times as many rounds, where their ratio is near its goal."""
+    cores, gpu = len(os.sched_getaffinity(0)), has_gpu()
+    for batch in asked.batches or (32,):
+        work = Work(batch, images_of(batch, gpu), cores)
+        setting = f"batch {batch}, {'cuda' if gpu else _threads(cores)}"
+        asked.say(f"again, {setting}")
+        with Teams({"fastest loop": ("fastest", work, 1), "harness": ("harness", work, 1)}) as teams:
+            rates = teams.rounds(3 * asked.rounds)
+        yield from rows_of("again", setting, "images/s", rates, [("harness", "fastest loop", _least(batch))])
 
 
 def packed(asked: Asked) -> Iterator[Row]:
@@ -181,10 +130,16 @@ def side(asked: Asked) -> Iterator[Row]:
         yield from rows_of("side", f"batch {batch}, {cores} processes", "images/s", rates, goals)
 
 
+def sweeping(asked: Asked) -> Iterator[Row]:
+    """Whole sweeps as users start them, in packs and as jobs, by the clock."""
+    for setting, unit, values, goals in whole(asked.rounds, asked.say, asked.batches or (8, 32)):
+        yield from rows_of("sweep", setting, unit, values, goals)
+
+
 def starting(asked: Asked) -> Iterator[Row]:
     """Whole processes, from nothing: help, the first step of training; what a job costs beside its training."""
     for setting, unit, values, goals in start(asked.rounds, asked.say):
-        yield from rows_of("start", setting, unit, values, goals, less_is_better=True)
+        yield from rows_of("start", setting, unit, values, goals)
 
 
 def replicas(asked: Asked) -> Iterator[Row]:
@@ -219,7 +174,7 @@ def replicas(asked: Asked) -> Iterator[Row]:
         if gpu:
             who |= {f"compiled, {max(sizes)}": ("compiled", Work(batch, images, cores, replicas=max(sizes)), 1)}
             if asked.root is not None:
-                who |= {"Lightning": ("lightning", Work(batch, images_of(batch) // 4, cores, root=asked.root), 1)}
+                who |= {"Lightning": ("lightning", Work(batch, images_of(batch), cores, root=asked.root), 1)}
         asked.say(f"replicas, batch {batch}")
         with Teams(who) as teams:
             rates = teams.rounds(asked.rounds)
@@ -253,7 +208,7 @@ def translated(asked: Asked) -> Iterator[Row]:
 def stores(asked: Asked) -> Iterator[Row]:
     """A store with 10,000 runs."""
     for setting, unit, values, goals in crowded(asked.rounds, asked.say):
-        yield from rows_of("stores", setting, unit, values, goals, less_is_better=True)
+        yield from rows_of("stores", setting, unit, values, goals)
 
 
 def profiled(asked: Asked) -> Iterator[Row]:
@@ -263,11 +218,14 @@ def profiled(asked: Asked) -> Iterator[Row]:
 
 
 # What a case may be asked for; the others have settings of their own.
-BATCHED, SIZED = ("epoch", "packed", "side", "replicas", "compiled"), ("replicas", "compiled")
+BATCHED = ("epoch", "again", "packed", "side", "sweep", "replicas", "compiled")
+SIZED = ("replicas", "compiled")
 CASES: dict[str, Callable[[Asked], Iterator[Row]]] = {
     "epoch": epoch,
+    "again": again,
     "packed": packed,
     "side": side,
+    "sweep": sweeping,
     "replicas": replicas,
     "compiled": translated,
     "start": starting,
@@ -290,6 +248,11 @@ def has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def _least(batch: int) -> float:
+    """The goal of the harness against the fastest loop."""
+    return 1 / 1.05 if batch >= 32 else 1 / 1.15
 
 
 def _threads(count: int) -> str:

@@ -5,10 +5,11 @@ All of them do the same work: 28x28 grey images, 44,426 weights, average pooling
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -22,6 +23,7 @@ from lenet_lab.config.compose import compose_cell
 from lenet_lab.config.schema import Config, parse
 from lenet_lab.data import Arrays, Split
 from lenet_lab.engines import Execution
+from lenet_lab.engines.execution import NVML_CHECK
 
 LR = 0.001
 TRIAL_IMAGES, TRIAL_STEPS, TRIALS = 3200, 20, 5  # steps at least
@@ -43,9 +45,13 @@ class Work:
 
 
 def bare(work: Work) -> Epoch:
-    """The loop that people write over tensors in memory: torch's defaults throughout."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return _loop(work, Execution(work.threads, "contiguous", True, fused=False), device)
+    """The loop that people write over tensors in memory: torch's defaults throughout, malloc's too.
+
+    Its process is one of its own. The variable that Lightning sets when it is imported is taken away: torch would look
+    for a GPU before every update, which it does not where there is no Lightning.
+    """
+    os.environ.pop(NVML_CHECK, None)
+    return _loop(work, None, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def fastest(work: Work) -> Epoch:
@@ -191,11 +197,13 @@ def lenet5(batch_norm: bool = False) -> nn.Module:
     )
 
 
-def _loop(work: Work, way: Execution, device: torch.device) -> Epoch:
+def _loop(work: Work, way: Execution | None, device: torch.device) -> Epoch:
+    """Epochs of a plain loop; `way` None: as torch does it by itself."""
     images, labels = (tensor.to(device) for tensor in _images(work.images))
-    net = lenet5(work.batch_norm).to(device, memory_format=way.layout)  # type: ignore[call-overload]
-    images = images.contiguous(memory_format=way.layout)
-    kind: Any = {"fused": True} if way.fused else {}
+    layout = torch.contiguous_format if way is None else way.layout
+    net = lenet5(work.batch_norm).to(device, memory_format=layout)  # type: ignore[call-overload]
+    images = images.contiguous(memory_format=layout)
+    kind: Any = {"fused": True} if way is not None and way.fused else {}
     optimizer = torch.optim.Adam(net.parameters(), LR, **kind)
 
     def epoch() -> tuple[int, float]:
@@ -212,7 +220,9 @@ def _loop(work: Work, way: Execution, device: torch.device) -> Epoch:
     return epoch
 
 
-def _switched(way: Execution, device: torch.device) -> AbstractContextManager[None]:
+def _switched(way: Execution | None, device: torch.device) -> AbstractContextManager[None]:
+    if way is None:
+        return nullcontext()
     return way.applied() if device.type == "cpu" else way.exact()
 
 

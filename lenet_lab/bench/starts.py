@@ -1,37 +1,44 @@
-"""Whole processes timed from nothing, in empty folders, in turn; and what a job costs beside its training."""
+"""Whole processes timed from nothing, in empty folders, in turn; and what a job adds to a sweep beside its training."""
 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 HYDRA = "import hydra\n@hydra.main(config_path=None, version_base='1.3')\ndef main(cfg): pass\nmain()\n"
-# what a run cannot do without, imported and nothing else
-IMPORTS = "import hydra, torch, torchvision, pytorch_lightning, mlflow\n"
-# the whole command, ended at its first step of training
+# What a run cannot do without, imported and nothing else. Both this and the next end at once: an interpreter that takes
+# its leave of all these libraries needs more than a second.
+IMPORTS = "import os, hydra, torch, torchvision, pytorch_lightning, mlflow\nos._exit(0)\n"
+# the whole command, ended after its first update (and begun with the first thing that it does, which speeds up imports)
 FIRST = (
-    "import os, sys\n"
-    "import lenet_lab.engines.single as single\n"
-    "single.SingleNetwork.training_step = lambda *a, **k: os._exit(0)\n"
+    "import gc, os, sys\n"
+    "gc.set_threshold(100_000, 20, 50)\n"
+    "from torch.optim.optimizer import register_optimizer_step_post_hook\n"
+    "register_optimizer_step_post_hook(lambda *a: os._exit({status}))\n"
     "sys.argv = ['lenet_lab', 'data=digits', 'epochs=1']\n"
     "from lenet_lab.cli import main\n"
     "main()\n"
 )
 TYPED = {"COMP_LINE": "lenet-lab norm=", "COMP_POINT": "15"}  # as bash asks for completion
 JOBS = ("-m", "data=digits", "data.train_size=64", "epochs=1", "sweep.workers=1")
-JOB_LINE = re.compile(r"^\[\d+/\d+\] complete +([\d.]+) s", re.MULTILINE)
+MORE = 10  # jobs
 
+T = TypeVar("T")
 Measured = tuple[str, str, Mapping[str, Sequence[float]], Sequence[tuple[str, str, float | None]]]
 
 
 def start(rounds: int, say: Callable[[str], None]) -> Iterator[Measured]:
-    """Each measurement: setting, unit, values by contender, (contender, against, least ratio)."""
+    """Each measurement: setting, unit, values by contender, (contender, against, least ratio).
+
+    Help and completion are compared by `rows.PROMISES`.
+    """
     say("start, --help and completion")
     help_ = {
         "empty Hydra application": lambda where: _whole([sys.executable, "app.py", "--help"], where),
@@ -40,29 +47,42 @@ def start(rounds: int, say: Callable[[str], None]) -> Iterator[Measured]:
             [sys.executable, "-m", "lenet_lab", "-sc", "query=bash"], where, environment=TYPED
         ),
     }
-    yield "help", "s", _turns(help_, rounds), [(name, "empty Hydra application", None) for name in list(help_)[1:]]
+    yield "help", "s", _turns(help_, rounds), []
     say("start, first step of training")
     first = {
         "bare imports": lambda where: _whole([sys.executable, "-c", IMPORTS], where),
-        "first step": lambda where: _whole([sys.executable, "-c", FIRST], where, ready=True),
+        "first step": lambda where: _whole([sys.executable, "-c", FIRST.format(status=0)], where, ready=True),
     }
     yield "first step", "s", _turns(first, rounds), [("first step", "bare imports", 1 / 1.3)]
     say("start, a job of a sweep")
-    few = max(3, rounds // 2)
-    jobs = {f"job, {which} artifacts": _jobs(few, f"tracking.artifacts={which}") for which in ("full", "minimal")}
-    yield "job in a warm process", "s", jobs, []
+    jobs = {
+        f"job, {which} artifacts": partial(job, [f"tracking.artifacts={which}"], MORE) for which in ("full", "minimal")
+    }
+    yield "one more job of a sweep", "s", alternate(jobs, max(3, rounds // 2)), []
+
+
+def alternate(contenders: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
+    """What each has measured in each round, every other one in reverse order.
+
+    The first round is not kept: it finds the disk's cache cold.
+    """
+    values: dict[str, list[T]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        for name in list(contenders) if number % 2 else list(contenders)[::-1]:
+            value = contenders[name]()
+            if number:
+                values[name].append(value)
+    return values
 
 
 def _turns(contenders: Mapping[str, Callable[[Path], float]], rounds: int) -> dict[str, list[float]]:
-    values: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(rounds + 1):  # the first warms the disk's cache
-        for name, measure in contenders.items():
-            with tempfile.TemporaryDirectory(prefix="lenet_lab-bench-") as folder:
-                (Path(folder) / "app.py").write_text(HYDRA)
-                seconds = measure(Path(folder))
-            if number:
-                values[name].append(seconds)
-    return values
+    return alternate({name: partial(_in_a_folder, measure) for name, measure in contenders.items()}, rounds)
+
+
+def _in_a_folder(measure: Callable[[Path], float]) -> float:
+    with tempfile.TemporaryDirectory(prefix="lenet_lab-bench-") as folder:
+        (Path(folder) / "app.py").write_text(HYDRA)
+        return measure(Path(folder))
 
 
 def _whole(
@@ -94,9 +114,15 @@ def call(words: Sequence[str], where: Path, more: Mapping[str, str] | None = Non
     return done.stdout + done.stderr
 
 
-def _jobs(count: int, artifacts: str) -> list[float]:
-    """Seconds of jobs whose training takes none worth naming, but for the first, which finds nothing warm."""
+def job(words: Sequence[str], more: int) -> float:
+    """Seconds that a job of a sweep adds: what so many `more` jobs take, by one; training takes next to nothing.
+
+    Composing, forking and ending it are in this, the start of the sweep is not.
+    """
+    return (sweep([*JOBS, *words], more + 1) - sweep([*JOBS, *words], 1)) / more
+
+
+def sweep(words: Sequence[str], seeds: int) -> float:
+    """Seconds of a whole sweep over so many seeds, as users start it, with a store of its own."""
     with tempfile.TemporaryDirectory(prefix="lenet_lab-bench-") as folder:
-        seeds = ",".join(map(str, range(count + 1)))
-        said = call([sys.executable, "-m", "lenet_lab", *JOBS, artifacts, f"seed={seeds}"], Path(folder))
-    return [float(seconds) for seconds in JOB_LINE.findall(said)][1:]
+        return _whole([sys.executable, "-m", "lenet_lab", *words, f"seed=range({seeds})"], Path(folder))

@@ -11,12 +11,38 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-from lenet_lab.bench.starts import FIRST, Measured, call, clean
+from lenet_lab.bench.starts import Measured, alternate, call, clean
 
 RUNS, ARMS = 10_000, 100
+# from opening the store until a new run is claimed and begun, which training waits for; ended in order, so that nothing
+# is left for the next process to deliver
+BEGIN = """
+import sys, time
+import lenet_lab.sweeps.preload
+from lenet_lab.cell import load, make_ready
+from lenet_lab.config.compose import compose_cell
+from lenet_lab.run import Life, claim_run
+from lenet_lab.tracking import deliver_pending, open_store
+from lenet_lab.train import ENGINES
+
+ready = make_ready(compose_cell(["data=digits", f"seed={sys.argv[1]}"]))
+arrays = load(ready.config.data)
+begun = time.perf_counter()
+store = open_store(ready.config.tracking.uri)
+deliver_pending(store)
+life = Life(ready, arrays, claim_run(store, ready, ENGINES[ready.config.model.engine].name), begun)
+life.begin()
+seconds = time.perf_counter() - begun
+life.state, life.error = "failed", "the benchmark wanted no more than its beginning"
+assert life.end().delivered
+print(f"begun in {seconds!r} s", flush=True)
+"""
+BEGUN = re.compile(r"^begun in (\S+) s$", re.MULTILINE)
 ONE = ("data=digits", "data.train_size=64", "epochs=5", "tracking.artifacts=minimal")
 
 
@@ -31,7 +57,7 @@ class Used(NamedTuple):
 
 def crowded(rounds: int, say: Callable[[str], None]) -> Iterator[Measured]:
     """The measurements of a store with `RUNS` runs, copies of a real one, and of a store with that one alone."""
-    few = max(2, rounds // 2)
+    few = max(3, rounds // 2)
     with tempfile.TemporaryDirectory(prefix="lenet_lab-bench-") as root:
         full, empty = Path(root) / "full", Path(root) / "empty"
         for folder in (full, empty):
@@ -40,21 +66,27 @@ def crowded(rounds: int, say: Callable[[str], None]) -> Iterator[Measured]:
         say(f"stores, {RUNS:,} copies of a run")
         multiply(full / "mlflow.db", RUNS, ARMS)
         say("stores, status and report")
-        times: dict[str, list[float]] = {"status": [], "report": []}
-        memory: dict[str, list[float]] = {"status": [], "report": []}
-        for _ in range(few):
-            for name, words in (("status", ["status"]), ("report", ["report", "--out", "out"])):
-                used = measured([sys.executable, "-m", "lenet_lab", *words], full)
-                times[name].append(used.wall)
-                memory[name].append(used.mebibytes)
-        yield f"{RUNS:,} runs", "s", times, []
-        yield f"{RUNS:,} runs", "MiB", memory, []
-        say("stores, first step")
-        first: dict[str, list[float]] = {"nearly empty store": [], "full store": []}
-        for _ in range(few + 1):
-            for name, folder in (("nearly empty store", empty), ("full store", full)):
-                first[name].append(measured([sys.executable, "-c", FIRST], folder).wall)
-        yield f"{RUNS:,} runs", "s", first, [("full store", "nearly empty store", 1 / 1.5)]
+        asked = {"status": ["status"], "report": ["report", "--out", "out"]}
+        looks = {
+            name: partial(measured, [sys.executable, "-m", "lenet_lab", *words], full) for name, words in asked.items()
+        }
+        used = alternate(looks, few)
+        yield f"{RUNS:,} runs", "s", {name: [one.wall for one in several] for name, several in used.items()}, []
+        yield f"{RUNS:,} runs", "MiB", {name: [one.mebibytes for one in several] for name, several in used.items()}, []
+        say("stores, the beginning of a run")
+        seeds = count(1000)  # each a run that is not there
+        begins = {
+            name: lambda folder=folder: beginning(folder, next(seeds))
+            for name, folder in (("nearly empty store", empty), ("full store", full))
+        }
+        yield "beginning of a run", "s", alternate(begins, rounds), [("full store", "nearly empty store", 1 / 1.5)]
+
+
+def beginning(folder: Path, seed: int) -> float:
+    """Seconds from opening the folder's store until a run is begun in it, by a process that has imported everything."""
+    found = BEGUN.search(call([sys.executable, "-c", BEGIN, str(seed)], folder))
+    assert found is not None
+    return float(found[1])
 
 
 def multiply(file: Path, runs: int, arms: int) -> None:

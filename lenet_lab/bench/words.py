@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lenet_lab.bench.cases import Row
+from lenet_lab.bench.rows import Row
 
 HEAD = ("setting", "contender", "median", "range", "n", "ratio", "goal")
 
@@ -13,12 +13,14 @@ def cells(row: Row) -> tuple[str, ...]:
     """One row as words."""
     ratio = "" if row.ratio is None else f"{row.ratio:.2f} of {row.against}"
     if row.ratio is not None and row.unit == "s":
-        more = row.median * (1 - row.ratio)
-        ratio = f"{1 / row.ratio:.2f} times {row.against} ({more:+.2f} s)"
+        more = "" if row.more is None else f" ({row.more:+.2f} s)"
+        ratio = f"{1 / row.ratio:.2f} times {row.against}{more}"
     goal = ""
     if row.goal is not None:
         wanted = f"at most {1 / row.goal:.2f}" if row.unit == "s" else f"at least {row.goal:.2f}"
         goal = f"{wanted}: {'met' if row.met else 'missed'}"
+    if row.within is not None:
+        goal = f"at most {row.within:.2f} s more: {'met' if row.met else 'missed'}"
     if row.most is not None:
         goal = f"at most {_number(row.most, row.unit)}: {'met' if row.met else 'missed'}"
     spread = f"{_number(min(row.values), row.unit)} to {_number(max(row.values), row.unit)}"

@@ -21,7 +21,7 @@ def main(words: Sequence[str]) -> int:
         "case",
         nargs="*",
         metavar="CASE",
-        help="epoch, packed, side, replicas, compiled, start, stores or profile; default: epoch",
+        help="epoch, again, packed, side, sweep, replicas, compiled, start, stores or profile; default: epoch",
     )
     args.add_argument("--rounds", type=int, default=5, metavar="N", help="of each measurement (default: 5)")
     args.add_argument("--batches", type=_numbers, metavar="N,N", help="batch sizes of a case, instead of its own")
