@@ -18,7 +18,7 @@ from lenet_lab.cell import load
 from lenet_lab.config.compose import compose_cell
 from lenet_lab.config.schema import parse
 from lenet_lab.distributed import Ranks
-from lenet_lab.sweeps.launch import _gpus_of, width
+from lenet_lab.sweeps.launch import _gpus_of, narrowed, width
 from lenet_lab.train import execution_of, train
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -83,6 +83,14 @@ def test_jobs_share_a_machine(cores, gpus, asked, cells, processes, expected, ma
     done = SimpleNamespace(world_size=1, finished=object())
     planned = [SimpleNamespace(world_size=processes, finished=None)] * cells
     assert width(config, [done, *planned]) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "packs", "expected"), [(None, 9, (8, 2)), (None, 3, (3, 5)), (2, 3, (3, 2)), (None, 0, (1, 16))]
+)
+def test_fewer_packs_than_workers_share_the_cores(asked, packs, expected):
+    config = SimpleNamespace(sweep=SimpleNamespace(threads=asked))
+    assert narrowed(config, 8, asked or 2, packs) == expected
 
 
 @pytest.mark.parametrize(

@@ -82,9 +82,7 @@ def launch(
         else:
             waiting.append((index, planned))
     groups = together(config, waiting, composed, workers) if packed else [[one] for one in waiting]
-    if packed and len(groups) < workers:  # the cores are divided anew
-        threads = config.sweep.threads or threads * workers // max(1, len(groups))
-    workers = min(workers, max(1, len(groups)))
+    workers, threads = narrowed(config, workers, threads, len(groups))
     queue: deque[Job] = deque()
     for members in groups:
         log = folder / str(first + members[0][0]) / "job.log"
@@ -113,6 +111,12 @@ def width(config: Any, planned: Sequence[Planned]) -> tuple[int, int]:
     workers = config.sweep.workers or max(1, (gpus or cores) // most)
     workers = max(1, min(workers, todo))
     return workers, config.sweep.threads or max(1, cores // (workers * most))
+
+
+def narrowed(config: Any, workers: int, threads: int, packs: int) -> tuple[int, int]:
+    """The same for fewer packs than workers, which divide the cores anew."""
+    busy = min(workers, max(1, packs))
+    return busy, config.sweep.threads or threads * workers // busy
 
 
 def _order(hydra_context: HydraContext, configs: Sequence[DictConfig], log: Path, threads: int, workers: int) -> Order:
