@@ -74,6 +74,7 @@ def _check_command(words: Sequence[str]) -> None:
 
 def _hydra(words: list[str]) -> None:
     """Hand the rest to Hydra, with numbers quoted, and turn its errors into one line each."""
+    from lenet_lab.config.mode import ask_once
     from lenet_lab.config.numbers import quote
     from lenet_lab.config.paths import conf_dir, prepare
 
@@ -85,6 +86,7 @@ def _hydra(words: list[str]) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    ask_once(words, conf_dir())
     flags = [word for word in words if word in ("-m", "--multirun")]  # argparse wants the overrides in one piece
     words = flags[:1] + [word for word in words if word not in flags]
     sys.argv = [

@@ -18,8 +18,9 @@ from lenet_lab import blocks, optim
 from lenet_lab.cell import build, load, make_ready
 from lenet_lab.config.compose import compose_cell
 from lenet_lab.config.keys import arm_key, run_key, sweep_id
+from lenet_lab.config.mode import may_be_configured
 from lenet_lab.config.numbers import NUMBER_GROUPS, quote, quote_params
-from lenet_lab.config.paths import extended
+from lenet_lab.config.paths import conf_dir, extended
 from lenet_lab.config.schema import GROUPS, parse
 from lenet_lab.config.wording import one_line
 from lenet_lab.records import LabError
@@ -513,3 +514,38 @@ def test_a_word_that_is_no_command_and_no_override_is_refused(word, capsys):
     assert capsys.readouterr().err.startswith(
         f"lenet_lab: {word}: neither a command nor KEY=VALUE; {meant}commands: plan, status,"
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "file", "asked"),
+    [
+        (["pool=max", "norm=bn"], "", False),
+        (["hydra.mode=MULTIRUN"], "", True),
+        (["+hydra.mode=MULTIRUN"], "", True),
+        (["--config-dir", "mine"], "", True),
+        (["pool=max"], "hydra:\n  mode: MULTIRUN\n", True),
+        (["pool=max"], "# mode: MULTIRUN\nmodel: {a_mode_of: 1}\n", False),
+    ],
+)
+def test_hydra_composes_once_where_nothing_names_a_mode(tmp_path, words, file, asked):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(file)
+    assert may_be_configured(words, tmp_path) == asked
+    assert not may_be_configured(["pool=max"], conf_dir()), "no file of ours names one"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("words", "composed"), [((), 1), (("hydra.mode=RUN",), 2)])
+def test_a_run_is_composed_once(tmp_path, words, composed):
+    code = (
+        "import sys\n"
+        "from hydra._internal.hydra import Hydra\n"
+        "own, count = Hydra.compose_config, []\n"
+        "Hydra.compose_config = lambda *a, **k: (count.append(1), own(*a, **k))[1]\n"
+        f"sys.argv = ['lenet_lab', 'data=digits', 'trainer.fast_dev=true', 'epochs=1', *{words}]\n"
+        "from lenet_lab.cli import main\n"
+        "main()\n"
+        "print('composed', len(count))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert f"composed {composed}" in done.stdout, done.stdout + done.stderr
