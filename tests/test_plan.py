@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +17,6 @@ from lenet_lab.records import LabError
 from lenet_lab.stats import seeds_needed
 from lenet_lab.study import Study
 from lenet_lab.sweeps.forecast import MACS_S, RUN_S, UPDATE_S, duration, forecast
-from lenet_lab.sweeps.launch import Job
 from lenet_lab.sweeps.lint import lints, spread
 from lenet_lab.sweeps.plan import Planned, compose_multirun
 from lenet_lab.sweeps.screen import SweepScreen
@@ -204,7 +202,7 @@ def test_a_pack_is_as_many_cells_as_it_trains():
     pack = [(index, planned(ready)) for index in range(16)]
     screen = shown(32)
     for slot in range(2):
-        screen.start(slot, Job(pack, lambda: None, Path()).name, epochs=4)
+        screen.start(slot, "a pack", 4, len(pack))
         screen.report(slot, 2, 0.0, {})
     assert screen.remaining() == pytest.approx(100, abs=1)
     ended = Outcome("", "", "complete", seconds=1.0)
@@ -218,10 +216,9 @@ def test_a_pack_is_as_many_cells_as_it_trains():
 
 
 def test_a_job_is_one_cell():
-    job = Job([(0, planned(cells_of()[0]))], lambda: None, Path())
     screen = shown(5, done=1)
     assert screen.remaining() is None, "nothing is known yet"
-    screen.start(0, job.name, epochs=4)
+    screen.start(0, "a job", epochs=4)
     screen.report(0, 1, 0.0, {})
     assert screen.remaining() == pytest.approx(100 / 0.25 * 3.75, abs=5)
 

@@ -188,7 +188,7 @@ class Pool:
             far.close()
         job.started, job.ending, job.why, job.tries = time.perf_counter(), None, None, job.tries + 1
         self.running.append(job)
-        self.screen.start(job.slot, job.name, job.planned.epochs)
+        self.screen.start(job.slot, job.name, job.planned.epochs, len(job.members))
         if self.stopped_by is not None:  # while it was started
             self._end(job)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Mapping
@@ -96,9 +95,6 @@ def say_outcome(outcome: Any, store: Any) -> None:
         print(f"run {outcome.run_id} in {public(store.uri)}; browse it: python -m lenet_lab ui")
 
 
-PACK = re.compile(r"^(\d+) together: ")  # how a job names a pack
-
-
 @dataclass(frozen=True)
 class Line:
     """What is shown of a worker: its job, of so many cells, and how many of its epochs are done."""
@@ -136,10 +132,9 @@ class SweepScreen:
         if self.console.is_terminal:
             self.live.stop()
 
-    def start(self, slot: int, name: str, epochs: int) -> None:
-        """A job begins in a worker's slot; a pack is as many cells as its name says."""
-        pack = PACK.match(name)
-        self.running[slot] = Line(name, epochs, int(pack[1]) if pack else 1)
+    def start(self, slot: int, name: str, epochs: int, cells: int = 1) -> None:
+        """A job of so many cells begins in a worker's slot."""
+        self.running[slot] = Line(name, epochs, cells)
         self._draw()
 
     def report(self, slot: int, epoch: int, fraction: float, figures: Mapping[str, float]) -> None:
