@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from lenet_lab.records import LabError
 from lenet_lab.stats import seeds_needed
 from lenet_lab.study import Study
 from lenet_lab.sweeps.forecast import MACS_S, RUN_S, UPDATE_S, duration, forecast
+from lenet_lab.sweeps.launch import Job, Pool
 from lenet_lab.sweeps.lint import lints, spread
 from lenet_lab.sweeps.plan import Planned, compose_multirun
 from lenet_lab.sweeps.screen import SweepScreen
@@ -225,3 +228,35 @@ def test_a_job_is_one_cell():
 
 def planned(ready):
     return Planned(ready.key, ready.arm, ready.name, 4, 1, ())
+
+
+def test_the_next_job_is_composed_while_others_run(monkeypatch):
+    """One ahead and no more; not when the sweep is to end."""
+    said = []
+
+    class Watched(Pool):
+        def _start(self, job):
+            said.append(f"start {job.log}{', composed' if job.order else ''}")
+            job.order = None
+            self.running.append(job)
+
+        def _listen(self):
+            said.append("listen")
+            self.stopped_by = 15 if len(said) > 7 else None
+
+        def _ended(self, job):
+            return True
+
+        def _reap(self, job, queue):
+            self.running.remove(job)
+
+    monkeypatch.setattr("lenet_lab.sweeps.launch.context", lambda: None)
+    jobs = deque()
+    for name in "abcde":
+        jobs.append(Job([], lambda name=name: said.append(f"compose {name}") or "order", name))
+    pool = Watched(SimpleNamespace(fail_fast=False), 1, {}, None, 5)
+    pool.run(jobs)
+    assert said == [
+        *("start a", "compose b", "listen", "start b, composed", "compose c", "listen", "start c, composed"),
+        *("compose d", "listen"),
+    ]

@@ -33,8 +33,9 @@ class Job:
     """One process waiting or running: one cell, or the cells of a pack, each with its place in the sweep."""
 
     members: list[tuple[int, Planned]]
-    compose: Callable[[], Order]  # composing takes Hydra a tenth of a second: done when the job starts
+    compose: Callable[[], Order]  # composing takes Hydra a tenth of a second a cell: done while others run
     log: Path
+    order: Order | None = None  # composed ahead
     tries: int = 0
     slot: int = -1
     process: Any = None
@@ -157,6 +158,8 @@ class Pool:
                         self._start(queue.popleft())
                     if not self.running:
                         break
+                    if queue and queue[0].order is None and not self._halted():
+                        queue[0].order = queue[0].compose()
                     self._listen()
                     for job in [job for job in self.running if self._ended(job)]:
                         self._reap(job, queue)
@@ -172,7 +175,7 @@ class Pool:
 
     def _start(self, job: Job) -> None:
         job.slot = min(set(range(self.workers)) - {other.slot for other in self.running})
-        order = job.compose()
+        order, job.order = job.order or job.compose(), None
         order.environment.update(_gpus_of(job.slot, job.planned.world_size, self.workers), LENET_LAB_SLOT=str(job.slot))
         if self.stopped_by is not None:  # while it was composed
             return
