@@ -19,6 +19,7 @@ from lenet_lab.bench.teams import Teams
 
 BATCHES = (8, 32, 128, 512)
 IMAGES = {8: 6400, 32: 12_800, 128: 25_600, 512: 25_600}
+WHOLE, SMALL_WHOLE = 60_000, 25_600  # of a whole epoch of MNIST, and of one with batches of 8, which take long enough
 PACK = 16
 GOAL_PACK = 256  # of the goal on a GPU
 Say = Callable[[str], None]
@@ -44,8 +45,14 @@ class Asked:
     sizes: tuple[int, ...] | None = None
 
 
+def epoch_of(batch: int, gpu: bool = False) -> int:
+    """Images of a whole epoch: what an epoch costs once weighs as it does on MNIST."""
+    images = max(SMALL_WHOLE if batch <= 8 else WHOLE, 8 * batch)
+    return max(images, GPU_STEPS * batch) if gpu else images
+
+
 def images_of(batch: int, gpu: bool = False) -> int:
-    """Images of an epoch."""
+    """Images of an epoch where rates of training are compared, and epochs may be shorter."""
     images = max(IMAGES.get(batch, min(800 * batch, 25_600)), 8 * batch)
     return max(images, GPU_STEPS * batch) if gpu else images
 
@@ -55,12 +62,10 @@ def epoch(asked: Asked) -> Iterator[Row]:
     cores, gpu, root = len(os.sched_getaffinity(0)), has_gpu(), asked.root
     batches = asked.batches or BATCHES
     for batch, norm in [(batch, False) for batch in batches] + [(batch, True) for batch in batches if 8 < batch < 512]:
-        work = Work(batch, images_of(batch, gpu), cores, root=root, batch_norm=norm)
+        work = Work(batch, epoch_of(batch, gpu), cores, root=root, batch_norm=norm)
         who = {"bare loop": ("bare", work, 1), "fastest loop": ("fastest", work, 1), "harness": ("harness", work, 1)}
         if root is not None and not norm:
-            alike = Work(
-                batch, images_of(batch), cores, root=root
-            )  # on a GPU fewer, which take it seconds all the same
+            alike = Work(batch, epoch_of(batch), cores, root=root)  # on a GPU fewer, which take it seconds all the same
             who["Lightning"] = ("lightning", alike, 1)
             who["Lightning, 2 workers"] = ("lightning", replace(alike, workers=2), 1)
         setting = f"batch {batch}{', batch norm' if norm else ''}, {'cuda' if gpu else _threads(cores)}"
@@ -80,7 +85,7 @@ def again(asked: Asked) -> Iterator[Row]:
     """The harness and the fastest loop, three times as many rounds, where their ratio is near its goal."""
     cores, gpu = len(os.sched_getaffinity(0)), has_gpu()
     for batch in asked.batches or (32,):
-        work = Work(batch, images_of(batch, gpu), cores)
+        work = Work(batch, epoch_of(batch, gpu), cores)
         setting = f"batch {batch}, {'cuda' if gpu else _threads(cores)}"
         asked.say(f"again, {setting}")
         with Teams({"fastest loop": ("fastest", work, 1), "harness": ("harness", work, 1)}) as teams:
