@@ -33,8 +33,9 @@ care: that of one round differs by a fifth either way.""",
     ),
     (
         "again",
-        "Batch 32 once more",
-        """More rounds of these two, whose ratio lies near its goal.""",
+        "Once more",
+        """More rounds of these two where their ratio lies near its goal. They were measured last, after a change that an epoch's rates above are from before:
+backward passes begin with the gradient of the losses and no longer with a sum and a product.""",
     ),
     (
         "packed",

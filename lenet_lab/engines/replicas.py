@@ -170,7 +170,7 @@ class ReplicaNetworks(pl.LightningModule):
             losses, flat = self._losses(self.weights, stack.buffers, images, labels)
             truth = labels.flatten()
             self.weights.grad = None
-            self.manual_backward(losses.sum() * (1 / labels.shape[1]))
+            self.manual_backward(losses, gradient=torch.full_like(losses, 1 / labels.shape[1]))
             self._update(optimizer, self._factor(first + number))
             with torch.no_grad():
                 right = (objective.predict(flat) == truth).view(labels.shape)

@@ -146,7 +146,8 @@ class SingleNetwork(pl.LightningModule):
                 buffer.copy_(several[number])
             optimizer.zero_grad()
             loss, output = self._losses(batch.images, batch.labels)
-            self.manual_backward(loss.sum() * (world / batch.whole))
+            # the gradient of their sum by `whole`, without the operators of a sum and a product forwards and backwards
+            self.manual_backward(loss, gradient=torch.full_like(loss, world / batch.whole))
             if penalty:
                 add_l1_(params, penalty)
             optimizer.step()
