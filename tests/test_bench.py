@@ -324,7 +324,7 @@ def test_all_contenders_of_an_epoch_do_the_same_work(monkeypatch):
     works = lightning_works(monkeypatch, gpu=False)
     assert {"Lightning", "Lightning, 2 workers"} <= works.keys()
     assert {(work.batch, work.images, work.threads) for work in works.values() if not work.batch_norm} == {
-        (128, 25_600, works["harness"].threads)
+        (128, 60_000, works["harness"].threads)
     }
 
 
