@@ -1,6 +1,6 @@
 """Whether the configuration itself asks for a sweep (`hydra.mode`), without composing it for the answer.
 
-Hydra composes every command twice, the first time to read `hydra.mode` alone: a third of a second of a start. Where
+Hydra composes every command twice, the first time to read `hydra.mode` alone: a tenth of a second and more. Where
 nothing that it would read names a mode, the command line has said it all: `-m` or not.
 """
 
