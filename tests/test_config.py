@@ -549,3 +549,4 @@ def test_a_run_is_composed_once(tmp_path, words, composed):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert f"composed {composed}" in done.stdout, done.stdout + done.stderr
+    assert "leaked" not in done.stdout + done.stderr, "a library's complaint at the end"

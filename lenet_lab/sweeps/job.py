@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -80,6 +81,7 @@ def _alone(ready: Any) -> dict[str, Any]:
     from lenet_lab.tracking import deliver_pending, open_store
 
     gc.freeze()  # what imports have left is not rubbish: looking at it all once more took a tenth of a start
+    atexit.register(gc.unfreeze)  # in the end it is: a library complains of what is left
     gc.set_threshold(700, 10, 10)  # Python's own
     load(ready.config.data)  # data that cannot be had leaves no store behind
     store = open_store(ready.config.tracking.uri)
