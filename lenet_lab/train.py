@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from lenet_lab.blocks.norm import BatchNorm
+from lenet_lab.blocks.pool import Pool, Subsample
 from lenet_lab.cell import build, device_of, threads
 from lenet_lab.config.schema import Config, Trainer
 from lenet_lab.data import Arrays, Split
@@ -225,9 +226,11 @@ def _limited(model: Any, used: Split, whole: Split) -> str:
 
 def execution_of(config: Config, packed: bool = False) -> Execution:
     """The fastest way measured to do this configuration's arithmetic here, alone or `packed` with others."""
-    trainer, over_batches = config.trainer, isinstance(config.norm, BatchNorm) and config.norm.place != "fc"
+    trainer, norm, pool = config.trainer, config.norm, config.pool
+    averages = isinstance(pool, Subsample) or (isinstance(pool, Pool) and pool.name == "avg")
+    planar = averages or (isinstance(norm, BatchNorm) and norm.place != "fc")
     batch, device = config.batch_size.value, device_of(trainer)
-    how = choose(batch, trainer.world_size, device, threads(config), over_batches)
+    how = choose(batch, trainer.world_size, device, threads(config), planar)
     if trainer.precision == "16-mixed" and isinstance(config.optimizer, Sgd) and config.optimizer.momentum:
         # where the scaler leaves out the very first step, torch's fused kernel leaves the momentum as it finds it
         how = replace(how, fused=False)

@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional
 
 from lenet_lab import blocks
-from lenet_lab.blocks import maximum, streams
+from lenet_lab.blocks import average, maximum, streams
+from lenet_lab.blocks import tanh as tangent
 from lenet_lab.blocks.activation import ACTIVATIONS, Activation
 from lenet_lab.blocks.dropout import Dropout, DropoutRate, dropout_keys, set_dropout_keys
 from lenet_lab.blocks.init import SCHEMES, Init
@@ -78,6 +79,134 @@ def test_the_maximum_bends_and_stacks_as_torchs_own(monkeypatch):
         torch.testing.assert_close(found, expected)
     assert torch.autograd.gradcheck(layer, x[0].clone().requires_grad_())
     assert torch.autograd.gradgradcheck(layer, x[0].clone().requires_grad_())
+
+
+@pytest.mark.parametrize("shape", [(64, 6, 26, 26), (128, 16, 9, 10), (70, 16, 8, 11)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_mean_of_windows_is_that_of_torchs_kernel(shape, layout, kind):
+    layer = Pool("avg").build(shape[1])
+    values = draw(*shape).to(kind).contiguous(memory_format=layout)
+    ours, theirs = (values.clone().requires_grad_() for _ in range(2))
+    out, expected = layer(ours), functional.avg_pool2d(theirs, 2)
+    fast = kind != torch.bfloat16 and (layout == torch.contiguous_format or shape[1] < average.VECTOR)
+    assert type(out.grad_fn).__name__ == ("_MeanBackward" if fast else "AvgPool2DBackward0")
+    assert out.is_contiguous(memory_format=layout)
+    slope = draw(*expected.shape, seed=1).to(kind)
+    out.backward(slope)
+    expected.backward(slope)
+    assert torch.equal(out, expected)
+    assert torch.equal(ours.grad, theirs.grad)
+    assert ours.grad.is_contiguous(memory_format=layout)
+    with torch.no_grad():
+        assert torch.equal(layer(values), expected)
+
+
+def test_the_mean_of_maps_that_are_views():
+    """What lies in memory in an order of its own, more than once, or with gaps."""
+    layer = Pool("avg").build(6)
+    for view in (
+        draw(6, 40, 26, 26).transpose(0, 1),
+        draw(1, 6, 26, 26).expand(40, -1, -1, -1),
+        draw(80, 6, 26, 26)[::2],
+        draw(40, 6, 26, 30)[..., 1:27],
+        draw(40, 6, 26, 26).transpose(2, 3),
+    ):
+        ours, theirs = (view.detach().requires_grad_() for _ in range(2))
+        out, expected = layer(ours), functional.avg_pool2d(theirs, 2)
+        assert torch.equal(out, expected)
+        (found,), (right,) = (torch.autograd.grad((y**3).sum(), x) for y, x in ((out, ours), (expected, theirs)))
+        assert torch.equal(found, right)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")  # torch's own forward derivatives
+@pytest.mark.parametrize("least", [0, average.LEAST])
+def test_the_mean_bends_and_stacks_as_torchs_own(monkeypatch, least):
+    """Derivatives of derivatives, forward ones, and vmap over all of them: what curvatures and packs ask of it."""
+    monkeypatch.setattr(average, "LEAST", least)
+    layer, x = Pool("avg").build(2), draw(3, 2, 2, 7, 6).double()
+
+    def theirs(values):
+        return functional.avg_pool2d(values, 2)
+
+    def bend(pool):
+        def energy(values):
+            return (pool(values) ** 3).sum()
+
+        return torch.func.grad(lambda v: (torch.func.grad(energy)(v) ** 2).sum())
+
+    def forwards(pool):
+        return lambda v: torch.func.jvp(torch.func.grad(lambda w: (pool(w) ** 3).sum()), (v,), (v.cos(),))[1]
+
+    for trial in (bend, forwards):
+        for found, expected in (
+            (trial(layer)(x[0]), trial(theirs)(x[0])),
+            (torch.vmap(trial(layer))(x), torch.vmap(trial(theirs))(x)),
+            (torch.vmap(trial(layer), 3)(x.movedim(0, 3)), torch.vmap(trial(theirs))(x)),
+        ):
+            assert expected.abs().sum() > 0
+            torch.testing.assert_close(found, expected)
+    assert torch.autograd.gradcheck(layer, x[0].clone().requires_grad_())
+    assert torch.autograd.gradgradcheck(layer, x[0].clone().requires_grad_())
+
+
+def test_the_means_of_a_packs_maps_go_by_their_number(monkeypatch):
+    """No replica by itself has as many values as it takes."""
+    x = draw(16, 8, 6, 28, 28)
+    assert x[0].numel() < average.LEAST <= x.numel()
+    kernel, calls = functional.avg_pool2d, []
+    monkeypatch.setattr(average.functional, "avg_pool2d", lambda *given: calls.append(given) or kernel(*given))
+    layer = Pool("avg").build(6)
+    assert torch.equal(torch.vmap(layer)(x), kernel(x.flatten(0, 1), 2).unflatten(0, (16, 8)))
+    assert not calls
+
+
+def test_the_tangent_is_that_of_twice_the_bits():
+    """Relative to the value, at every size of it; in the order in memory of what it is given."""
+    layer = Activation("tanh").build()
+    for power in (-30, -8, -4, -3, -2, -1, 0, 1):
+        x = draw(16, 4, 32, 32) * 10.0**power
+        assert x.numel() >= tangent.LEAST
+        exact = torch.tanh(x.double())
+        for view in (
+            x,
+            x.contiguous(memory_format=torch.channels_last),
+            x.transpose(0, 2),
+            x[:1].expand(16, -1, -1, -1),
+        ):
+            out = layer(view)
+            assert out.stride() == torch.tanh(view).stride()
+        assert power != 0 or not torch.equal(layer(x), torch.tanh(x)), "another kernel"
+        assert ((layer(x).double() - exact).abs() <= 1.2e-7 * exact.abs()).all()
+    edges = torch.tensor([math.nan, math.inf, -math.inf, 0.0, 100.0, -100.0]).repeat(tangent.LEAST)
+    assert torch.equal(layer(edges).nan_to_num(7), torch.tanh(edges).nan_to_num(7))
+    assert torch.equal(layer(edges.double()).nan_to_num(7), torch.tanh(edges.double()).nan_to_num(7))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")  # torch's own forward derivatives
+@pytest.mark.parametrize(("least", "kind"), [(0, torch.float32), (0, torch.float64), (tangent.LEAST, torch.float64)])
+def test_the_tangent_bends_and_stacks_as_torchs_own(monkeypatch, least, kind):
+    """Derivatives of derivatives, forward ones, and vmap over all of them: what curvatures and packs ask of it."""
+    monkeypatch.setattr(tangent, "LEAST", least)
+    layer, x = Activation("tanh").build(), draw(3, 4, 5).to(kind)
+
+    def bend(function):
+        return torch.func.grad(lambda v: (torch.func.grad(lambda w: (function(w) ** 3).sum())(v) ** 2).sum())
+
+    def forwards(function):
+        return lambda v: torch.func.jvp(torch.func.grad(lambda w: (function(w) ** 3).sum()), (v,), (v.cos(),))[1]
+
+    for trial in (bend, forwards):
+        for found, expected in (
+            (trial(layer)(x[0]), trial(torch.tanh)(x[0])),
+            (torch.vmap(trial(layer))(x), torch.vmap(trial(torch.tanh))(x)),
+            (torch.vmap(trial(layer), 2)(x.movedim(0, 2)), torch.vmap(trial(torch.tanh))(x)),
+        ):
+            assert expected.abs().sum() > 0
+            torch.testing.assert_close(found, expected)
+    if kind == torch.float64:
+        assert torch.autograd.gradcheck(layer, x[0].clone().requires_grad_())
+        assert torch.autograd.gradgradcheck(layer, x[0].clone().requires_grad_())
 
 
 @pytest.mark.parametrize("kernel", [2, 3, 4, 5])

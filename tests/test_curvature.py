@@ -9,10 +9,12 @@ from torch import nn
 from torch.func import functional_call
 
 from lenet_lab.blocks.activation import ACTIVATIONS, Activation, ScaledTanh
+from lenet_lab.blocks.average import AvgPool2x2
 from lenet_lab.blocks.dropout import Dropout
 from lenet_lab.blocks.head import CodeDistances, Gaussians
 from lenet_lab.blocks.maximum import MaxPool2x2
 from lenet_lab.blocks.pool import Sum2x2
+from lenet_lab.blocks.tanh import Tanh
 from lenet_lab.cell import build, load, make_ready
 from lenet_lab.config.compose import compose_cell
 from lenet_lab.config.schema import parse
@@ -97,8 +99,8 @@ def test_the_exact_diagonal_is_that_of_the_hessian(objective, head):
 
 def test_the_exact_diagonal_of_other_layers():
     """Pools without parameters, a strided convolution, a max: what the Gauss-Newton rules may not know as well."""
-    for pool in (nn.AvgPool2d(2), MaxPool2x2(), nn.MaxPool2d(2), nn.Conv2d(2, 2, 2, stride=2)):
-        net, (images, labels) = small(nn.Linear(3, 3), nn.Tanh, pool), patterns()
+    for pool in (nn.AvgPool2d(2), AvgPool2x2(), MaxPool2x2(), nn.MaxPool2d(2), nn.Conv2d(2, 2, 2, stride=2)):
+        net, (images, labels) = small(nn.Linear(3, 3), Tanh, pool), patterns()
         expected = hessian(net, CrossEntropy(), images, labels).diagonal()
         torch.testing.assert_close(flat(curvature.exact(net, CrossEntropy(), images, labels)), expected)
 
@@ -219,7 +221,9 @@ def test_squashes_pass_the_square_of_their_slope(name):
 def test_pools_pass_their_squared_weights_and_dropout_passes_all():
     images, labels = patterns(1, (1, 4, 4), 2)
     codes = torch.tensor([[1.0, -1, 1, 1], [-1, 1, 1, 1]])
-    for pool, share in ((nn.AvgPool2d(2), torch.full((4, 4), 1 / 16)), (nn.MaxPool2d(2), None), (MaxPool2x2(), None)):
+    quarter = torch.full((4, 4), 1 / 16)
+    pools = ((nn.AvgPool2d(2), quarter), (AvgPool2x2(), quarter), (nn.MaxPool2d(2), None), (MaxPool2x2(), None))
+    for pool, share in pools:
         conv = nn.Conv2d(1, 1, 1)
         head = CodeDistances(codes.clone(), False)
         net = filled(nn.Sequential(conv, pool, Dropout(0.5), nn.Flatten(), head)).train()

@@ -579,8 +579,9 @@ def test_the_record_says_how_a_pack_lies_in_memory(monkeypatch):
     assert chosen("cuda", packed=False)[0] == "channels_last"
     assert chosen("cuda", packed=True) == ("contiguous", True, "contiguous")
     assert chosen("cpu", "batch_size=8", packed=True) == ("contiguous", True, "contiguous")
-    assert chosen("cpu", "batch_size=32", packed=True) == ("channels_last", False, "channels_last")
-    assert chosen("cpu", "batch_size=32", "norm=bn", packed=True) == ("contiguous", False, "contiguous")
+    two = ("batch_size=32", "pool=max", "trainer.threads=2")
+    assert chosen("cpu", *two, packed=True) == ("channels_last", False, "channels_last")
+    assert chosen("cpu", *two, "norm=bn", packed=True) == ("contiguous", False, "contiguous")
 
 
 def test_a_run_that_was_compiled_goes_on_where_nothing_can_be(monkeypatch):

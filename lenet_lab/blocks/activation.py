@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from lenet_lab.blocks.rows import row
+from lenet_lab.blocks.tanh import Tanh, tanh
 
 
 class Nonlinearity(ABC):
@@ -24,12 +24,12 @@ class ScaledTanh(nn.Module):
     """1.7159 tanh(2x/3), which maps 1 to 1 and -1 to -1 (LeCun et al. 1998, appendix A)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return 1.7159 * torch.tanh(x * (2 / 3))
+        return 1.7159 * tanh(x * (2 / 3))
 
 
 # Parameters are the framework's: leaky ReLU's slope is 0.01, ELU's alpha 1, GELU is the exact one.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "tanh": nn.Tanh,
+    "tanh": Tanh,
     "scaled_tanh": ScaledTanh,
     "sigmoid": nn.Sigmoid,
     "relu": nn.ReLU,

@@ -10,8 +10,8 @@ from typing import Annotated
 import torch
 from annotated_types import Ge
 from torch import Tensor, nn
-from torch.nn import functional
 
+from lenet_lab.blocks.average import AvgPool2x2, mean
 from lenet_lab.blocks.init import Drawn, Fans, Generators, Initialization
 from lenet_lab.blocks.maximum import MaxPool2x2
 from lenet_lab.blocks.rows import row
@@ -27,7 +27,7 @@ class Pooling(ABC):
 
 # Fixed pools: 2x2 windows side by side; a last odd row or column is dropped.
 POOLS: dict[str, Callable[[], nn.Module]] = {
-    "avg": lambda: nn.AvgPool2d(2),
+    "avg": AvgPool2x2,
     "max": MaxPool2x2,
 }
 
@@ -70,8 +70,7 @@ class Sum2x2(nn.Module, Drawn):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        summed = functional.avg_pool2d(x, 2, divisor_override=1)
-        return torch.addcmul(self.bias.view(-1, 1, 1), summed, self.weight.view(-1, 1, 1))
+        return torch.addcmul(self.bias.view(-1, 1, 1), mean(x), self.weight.view(-1, 1, 1) * 4)
 
     def draw(self, init: Initialization, generators: Generators) -> None:
         """A unit has four inputs, which share the coefficient."""

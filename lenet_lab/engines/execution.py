@@ -1,17 +1,18 @@
 """How the arithmetic is done: choices that change speed and last bits, never what is computed.
 
-Measured with LeNet-5 forward, backward and Adam on a 2-core AMD EPYC, torch 2.15, one thread, median of 3 rounds of
-(2400 images / batch + 10) steps, time a step, contiguous with oneDNN and the plain optimizer = 1: fused updates 0.84 at
-batch 8 and 0.91 at 32; channels-last with fused updates 0.76 at 32, 0.82 at 128, 0.83 at 512; at batch 8 plain
-convolutions (no oneDNN) with fused updates 0.63, channels-last 0.76.
+Measured with LeNet-5 (valid convolutions) forward, backward and Adam on a 2-core AMD EPYC, torch 2.15: fused updates
+take 0.84 of the plain ones' time a step at batch 8 and 0.91 at 32 (one thread); at batch 8 convolutions without oneDNN
+0.7 to 0.8 of those with it.
 
-Sixteen replicas of it, one thread, images a second of one network alone in its fastest way = 1: as one by `vmap`
-without oneDNN 1.34 at batch 8, 0.64 at 32, 0.44 at 128; in turn, channels-last, one update for all 1.08, 1.06, 0.89.
+Channels-last against contiguous, a step, oneDNN and fused updates, medians of 7 alternating rounds, batch 32, 128, 512;
+with `blocks.average`, `blocks.maximum` and `blocks.tanh`, which made contiguous maps the faster ones of most networks:
+one thread, average pooling 1.10, 1.21, 1.29, max pooling 1.01, 1.10, 1.20, strided convolutions 0.99, 1.00, 1.02; two
+threads, average pooling 1.04, 1.03, 1.10, max pooling 0.88, 0.86, 0.99, strided convolutions 0.90, 0.88, 0.88. Batch
+norm and average pooling 1.20, 1.31, 1.42 and 1.35, 1.58, 1.84; group norm and max pooling 1.06, 1.20, 1.32 and 0.84,
+0.93, 1.06. With 32 and 64 maps and max pooling 0.89, 0.90, 0.90 and 0.88, 0.84, 0.95.
 
-Batch norm of maps (and ReLU and max pooling, which change nothing in this) on a 2-core Xeon, oneDNN and fused updates,
-median of 5 alternating rounds, a step: two threads, contiguous 3.6, 9.0 and 30 ms at batch 32, 128 and 512,
-channels-last 6.0, 21 and 67 ms; one thread, 4.5, 14.4 and 54 ms against 4.5, 14.5 and 53. With group, layer and
-instance norm channels-last takes 0.83 to 1.06 times as long as contiguous.
+Sixteen replicas, one thread, a step: as one by `vmap` without oneDNN 10.2 ms at batch 8 and 43 at 32, in turn 12.6 and,
+with oneDNN, 29.
 
 Subnormal numbers (below 1.2e-38) as zeros: where gradients or their squares get that small, as behind an RBF head whose
 scores begin at 1e-20, two epochs took 20 s and not 101 (one thread, batch 32, 32x32 images).
@@ -150,16 +151,18 @@ def _keep_freed_memory() -> None:
             mallopt(option, 1 << 30)
 
 
-def choose(batch_size: int, world_size: int, device: torch.device, threads: int, batch_norm: bool = False) -> Execution:
+def choose(batch_size: int, world_size: int, device: torch.device, threads: int, planar: bool = False) -> Execution:
     """The fastest way measured, by the images of a batch that one process gets.
 
     Args:
-        batch_norm: whether maps are normalised over the batch.
+        planar: whether contiguous maps suit several threads better too: with batch norm or average pooling.
     """
     if device.type != "cpu":
         return Execution(threads, "channels_last", True)
     small = batch_size // world_size < SMALL_BATCH
-    layout: Literal["contiguous", "channels_last"] = "contiguous" if small or batch_norm else "channels_last"
+    layout: Literal["contiguous", "channels_last"] = (
+        "contiguous" if small or planar or threads == 1 else "channels_last"
+    )
     return Execution(threads, layout, not small, stacked=small, flush_denormals=_can_flush(threads))
 
 

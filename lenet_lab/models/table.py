@@ -72,7 +72,7 @@ def render_table(rows: Sequence[LayerRow]) -> str:
 
 def _row(name: str, module: nn.Module, shape: tuple[int, ...]) -> LayerRow:
     parameters = sum(p.numel() for p in module.parameters())
-    kind, formula, connections, macs = type(module).__name__.replace("MaxPool2x2", "MaxPool2d"), "", 0, 0
+    kind, formula, connections, macs = type(module).__name__.replace("Pool2x2", "Pool2d"), "", 0, 0
     if isinstance(module, nn.Conv2d):
         height, width = module.kernel_size
         inputs = module.in_channels // module.groups

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from lenet_lab.blocks.activation import ScaledTanh
+from lenet_lab.blocks.average import AvgPool2x2
 from lenet_lab.blocks.dropout import Dropout
 from lenet_lab.blocks.head import CodeDistances, Gaussians
 from lenet_lab.blocks.maximum import MaxPool2x2
 from lenet_lab.blocks.pool import Sum2x2
+from lenet_lab.blocks.tanh import Tanh
 from lenet_lab.models.partial import PartialConv2d
 
 PATTERNS_AT_ONCE = 500  # bounds the memory for activations
@@ -205,10 +207,11 @@ def _gaussians(layer: Gaussians, x: Tensor, bend: Tensor, slope: Tensor) -> tupl
 RULES: dict[type[nn.Module], Rule] = {
     **dict.fromkeys((nn.Conv2d, nn.Linear, PartialConv2d, Sum2x2, nn.Flatten), _linear),
     **dict.fromkeys(
-        (nn.Tanh, ScaledTanh, nn.Sigmoid, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU),
+        (nn.Tanh, Tanh, ScaledTanh, nn.Sigmoid, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU),
         _elementwise,
     ),
     nn.AvgPool2d: _average,
+    AvgPool2x2: _average,
     nn.MaxPool2d: _maximum,
     MaxPool2x2: _maximum,
     Dropout: _same,
