@@ -60,9 +60,12 @@ def test_the_maximum_hides_no_nan_and_no_infinity():
                 assert torch.equal(Pool("max").build(16)(one).nan_to_num(7), functional.max_pool2d(x, 2).nan_to_num(7))
 
 
-def test_the_maximum_bends_and_stacks_as_torchs_own(monkeypatch):
-    """Derivatives of derivatives, and vmap over both: what curvatures and packs ask of it."""
-    monkeypatch.setattr(maximum, "LEAST", 0)
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")  # torch's own forward derivatives
+@pytest.mark.parametrize("least", [0, maximum.LEAST])
+def test_the_maximum_bends_and_stacks_as_torchs_own(monkeypatch, least):
+    """Derivatives of derivatives, forward ones, and vmap over all of them: what curvatures and packs ask of it."""
+    monkeypatch.setattr(maximum, "LEAST", least)
+    monkeypatch.setattr(maximum, "STACKED", 0)
     layer, x = Pool("max").build(2), draw(3, 2, 2, 6, 6).double()
 
     def bend(pool):
@@ -71,12 +74,20 @@ def test_the_maximum_bends_and_stacks_as_torchs_own(monkeypatch):
 
         return lambda values: torch.func.grad(lambda v: (torch.func.grad(energy)(v) ** 2).sum())(values)
 
-    for found, expected in (
-        (bend(layer)(x[0]), bend(lambda v: functional.max_pool2d(v, 2))(x[0])),
-        (torch.vmap(bend(layer))(x), torch.vmap(bend(lambda v: functional.max_pool2d(v, 2)))(x)),
-    ):
-        assert expected.abs().sum() > 0
-        torch.testing.assert_close(found, expected)
+    def forwards(pool):
+        return lambda v: torch.func.jvp(lambda w: (pool(w) ** 3).sum(), (v,), (v.cos(),))[1]
+
+    def theirs(values):
+        return functional.max_pool2d(values, 2)
+
+    for trial in (bend, forwards):
+        for found, expected in (
+            (trial(layer)(x[0]), trial(theirs)(x[0])),
+            (torch.vmap(trial(layer))(x), torch.vmap(trial(theirs))(x)),
+            (torch.vmap(trial(layer), 2)(x.movedim(0, 2)), torch.vmap(trial(theirs))(x)),
+        ):
+            assert expected.abs().sum() > 0
+            torch.testing.assert_close(found, expected)
     assert torch.autograd.gradcheck(layer, x[0].clone().requires_grad_())
     assert torch.autograd.gradgradcheck(layer, x[0].clone().requires_grad_())
 
@@ -124,6 +135,7 @@ def test_the_mean_of_maps_that_are_views():
 def test_the_mean_bends_and_stacks_as_torchs_own(monkeypatch, least):
     """Derivatives of derivatives, forward ones, and vmap over all of them: what curvatures and packs ask of it."""
     monkeypatch.setattr(average, "LEAST", least)
+    monkeypatch.setattr(average, "STACKED", 0)
     layer, x = Pool("avg").build(2), draw(3, 2, 2, 7, 6).double()
 
     def theirs(values):
@@ -150,15 +162,21 @@ def test_the_mean_bends_and_stacks_as_torchs_own(monkeypatch, least):
     assert torch.autograd.gradgradcheck(layer, x[0].clone().requires_grad_())
 
 
-def test_the_means_of_a_packs_maps_go_by_their_number(monkeypatch):
+@pytest.mark.parametrize(("pool", "kernel"), [("avg", "avg_pool2d"), ("max", "max_pool2d")])
+def test_the_pools_of_a_packs_maps_go_by_their_number(monkeypatch, pool, kernel):
     """No replica by itself has as many values as it takes."""
-    x = draw(16, 8, 6, 28, 28)
-    assert x[0].numel() < average.LEAST <= x.numel()
-    kernel, calls = functional.avg_pool2d, []
-    monkeypatch.setattr(average.functional, "avg_pool2d", lambda *given: calls.append(given) or kernel(*given))
-    layer = Pool("avg").build(6)
-    assert torch.equal(torch.vmap(layer)(x), kernel(x.flatten(0, 1), 2).unflatten(0, (16, 8)))
+    x = draw(16, 8, 6, 26, 26)
+    assert x[0].numel() < min(average.LEAST, maximum.LEAST) <= max(average.STACKED, maximum.STACKED) <= x.numel()
+    theirs, calls = getattr(functional, kernel), []
+    monkeypatch.setattr(functional, kernel, lambda *given: calls.append(given) or theirs(*given))
+    ours = x.clone().requires_grad_()
+    out, expected = torch.vmap(Pool(pool).build(6))(ours), theirs(x.flatten(0, 1), 2).unflatten(0, (16, 8))
+    assert torch.equal(out, expected)
     assert not calls
+    again = x.clone().requires_grad_()
+    (theirs(again.flatten(0, 1), 2) ** 2).sum().backward()
+    (out**2).sum().backward()
+    assert torch.equal(ours.grad, again.grad)
 
 
 def test_the_tangent_is_that_of_twice_the_bits():
@@ -188,6 +206,7 @@ def test_the_tangent_is_that_of_twice_the_bits():
 def test_the_tangent_bends_and_stacks_as_torchs_own(monkeypatch, least, kind):
     """Derivatives of derivatives, forward ones, and vmap over all of them: what curvatures and packs ask of it."""
     monkeypatch.setattr(tangent, "LEAST", least)
+    monkeypatch.setattr(tangent, "STACKED", 0)
     layer, x = Activation("tanh").build(), draw(3, 4, 5).to(kind)
 
     def bend(function):

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lenet_lab.blocks.stacked import transformed, values
+
 LEAST = 65_536  # values: below, calling several operators costs what the kernel's loops do
-STACKED = LEAST // 16  # values of one of several replicas, from which it may pay
+STACKED = 98_304  # values of all replicas: a layer of several costs more to call
 VECTOR = 16  # channels, side by side in memory, from which torch's kernel uses vectors
 
 
@@ -30,8 +32,10 @@ class AvgPool2x2(nn.AvgPool2d):
 
 def mean(x: Tensor) -> Tensor:
     """`torch.nn.functional.avg_pool2d(x, 2)`, the same numbers, gradients included."""
-    stacked = torch._C._are_functorch_transforms_active()  # only below `vmap` is seen how many all replicas have
-    if torch.compiler.is_compiling() or x.dim() < 4 or not (x.numel() >= STACKED if stacked else _pays(x)):
+    if torch.compiler.is_compiling():  # first: what follows would fix the size of the batch
+        return functional.avg_pool2d(x, 2)
+    stacked = transformed()
+    if x.device.type != "cpu" or x.dim() < 4 or not (values(x) >= STACKED if stacked else _pays(x)):
         return functional.avg_pool2d(x, 2)
     if stacked:
         return cast(Tensor, _StackedMean.apply(x))
@@ -58,7 +62,7 @@ def _mean(x: Tensor) -> Tensor:
 
 def _spread(slope: Tensor, x: Tensor) -> Tensor:
     """A quarter of each value to every place of its window in `x`."""
-    if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active() or not _pays(x):
+    if torch.is_grad_enabled() or transformed() or not _pays(x):
         out: Tensor = torch.ops.aten.avg_pool2d_backward(
             slope.flatten(0, -4), x.flatten(0, -4), [2, 2], [2, 2], [0, 0], False, True, None
         )
@@ -105,5 +109,5 @@ class _StackedMean(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, dims: tuple[int], x: Tensor) -> tuple[Tensor, int]:
-        function = _StackedMean if torch._C._are_functorch_transforms_active() else _Mean
+        function = _StackedMean if transformed() else _Mean
         return function.apply(x.movedim(dims[0], 0)), 0

@@ -8,13 +8,16 @@ processor can foresee.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lenet_lab.blocks.stacked import transformed, values
+
 LEAST = 32_768  # values: below, calling a dozen operators costs more than the kernel's branches
+STACKED = 196_608  # values of all replicas: a layer of several costs more to call
 
 
 class MaxPool2x2(nn.MaxPool2d):
@@ -27,17 +30,19 @@ class MaxPool2x2(nn.MaxPool2d):
         super().__init__(2)
 
     def forward(self, x: Tensor) -> Tensor:
-        if (
-            torch.compiler.is_compiling()  # first: what follows would fix the size of the batch
-            or torch._C._are_functorch_transforms_active()
-            or x.device.type != "cpu"
-            or x.numel() < LEAST
-            or min(x.shape[-2:]) < 2
-            or not x.is_contiguous()
-        ):
+        if torch.compiler.is_compiling():  # first: what follows would fix the size of the batch
             return functional.max_pool2d(x, 2)
-        out: Tensor = _Largest.apply(x) if x.requires_grad and torch.is_grad_enabled() else _largest(x)[0]
-        return out
+        stacked = transformed()
+        if x.device.type != "cpu" or x.dim() < 4 or not (values(x) >= STACKED if stacked else _pays(x)):
+            return functional.max_pool2d(x, 2)
+        if stacked:
+            return cast(Tensor, _StackedLargest.apply(x)[0])
+        return cast(Tensor, _Largest.apply(x)) if x.requires_grad and torch.is_grad_enabled() else _largest(x)[0]
+
+
+def _pays(x: Tensor) -> bool:
+    """Whether whole-tensor operations are faster for maps (..., C, H, W)."""
+    return x.device.type == "cpu" and x.numel() >= LEAST and min(x.shape[-2:]) >= 2 and x.is_contiguous()
 
 
 def _windows(x: Tensor) -> list[Tensor]:
@@ -78,8 +83,42 @@ class _Largest(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Tensor:
-        x, places = ctx.saved_tensors
-        back: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(
-            slope, x, [2, 2], [2, 2], [0, 0], [1, 1], False, places
-        )
-        return back
+        return _back(slope, *ctx.saved_tensors)
+
+
+def _back(slope: Tensor, x: Tensor, places: Tensor) -> Tensor:
+    back: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(
+        slope.flatten(0, -4), x.flatten(0, -4), [2, 2], [2, 2], [0, 0], [1, 1], False, places.flatten(0, -4)
+    )
+    return back.unflatten(0, x.shape[:-3])
+
+
+class _StackedLargest(torch.autograd.Function):
+    """In the form that torch's function transforms ask for, which is slower to call: the largest, and their places."""
+
+    @staticmethod
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+        if not _pays(x):
+            out, places = functional.max_pool2d_with_indices(x.flatten(0, -4), [2, 2])
+            return out.unflatten(0, x.shape[:-3]), places.unflatten(0, x.shape[:-3])
+        largest, upper, lower = _largest(x)
+        return largest, _places(x, upper, lower)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(inputs[0], output[1])
+        ctx.save_for_forward(output[1])
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor, _: Tensor) -> Tensor:
+        return _back(slope, *ctx.saved_tensors)
+
+    @staticmethod
+    def jvp(ctx: Any, change: Tensor) -> tuple[Tensor, None]:
+        (places,) = ctx.saved_tensors
+        return change.flatten(-2).gather(-1, places.flatten(-2)).view(places.shape), None
+
+    @staticmethod
+    def vmap(info: Any, dims: tuple[int], x: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+        return _StackedLargest.apply(x.movedim(dims[0], 0)), (0, 0)

@@ -12,8 +12,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from lenet_lab.blocks.stacked import transformed, values
+
 LEAST = 65_536  # values: below, copying and calling several operators costs what the kernel does
-STACKED = LEAST // 16  # values of one of several replicas, from which it may pay
+STACKED = 98_304  # values of all replicas: a layer of several costs more to call
 
 
 class Tanh(nn.Tanh):
@@ -25,8 +27,10 @@ class Tanh(nn.Tanh):
 
 def tanh(x: Tensor) -> Tensor:
     """`torch.tanh(x)`, any shape, the same values but for their last bit."""
-    stacked = torch._C._are_functorch_transforms_active()  # only below `vmap` is seen how many all replicas have
-    if torch.compiler.is_compiling() or not (x.numel() >= STACKED if stacked else _pays(x)):
+    if torch.compiler.is_compiling():  # first: what follows would fix the size of the batch
+        return torch.tanh(x)
+    stacked = transformed()
+    if x.device.type != "cpu" or not (values(x) >= STACKED if stacked else _pays(x)):
         return torch.tanh(x)
     if stacked:
         return cast(Tensor, _StackedTanh.apply(x))
@@ -90,5 +94,5 @@ class _StackedTanh(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, dims: tuple[int], x: Tensor) -> tuple[Tensor, int]:
-        function = _StackedTanh if torch._C._are_functorch_transforms_active() else _Tanh
+        function = _StackedTanh if transformed() else _Tanh
         return function.apply(x), dims[0]
