@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from lenet_lab.blocks.stacked import transformed, values
 
-LEAST = 65_536  # values: below, calling several operators costs what the kernel's loops do
+LEAST = 65_536  # values a thread: below, calling several operators costs what the kernel does
 STACKED = 98_304  # values of all replicas: a layer of several costs more to call
 VECTOR = 16  # channels, side by side in memory, from which torch's kernel uses vectors
 
@@ -45,7 +45,7 @@ def mean(x: Tensor) -> Tensor:
 def _pays(x: Tensor) -> bool:
     """Whether whole-tensor operations are faster for maps (..., C, H, W), and add as precisely: torch's kernel adds
     numbers of 16 bits in 32."""
-    large = x.numel() >= LEAST and min(x.shape[-2:]) >= 2
+    large = x.numel() >= LEAST * torch.get_num_threads() and min(x.shape[-2:]) >= 2
     apart = x.stride(-1) == 1 or x.shape[-3] < VECTOR
     return large and apart and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lenet_lab.blocks.stacked import transformed, values
 
-LEAST = 65_536  # values: below, copying and calling several operators costs what the kernel does
+LEAST = 65_536  # values a thread: below, calling several operators costs what the kernel does
 STACKED = 98_304  # values of all replicas: a layer of several costs more to call
 
 
@@ -40,7 +40,7 @@ def tanh(x: Tensor) -> Tensor:
 def _pays(x: Tensor) -> bool:
     """Whether oneDNN takes such values, and is faster."""
     here = x.device.type == "cpu" and torch.backends.mkldnn.is_available()
-    return here and x.dtype == torch.float32 and x.numel() >= LEAST
+    return here and x.dtype == torch.float32 and x.numel() >= LEAST * torch.get_num_threads()
 
 
 def _tanh(x: Tensor) -> Tensor:

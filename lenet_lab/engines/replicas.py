@@ -1,8 +1,8 @@
 """R networks of one shape, one LightningModule: each its own seed, rate, penalty, order, outcome; one step for all.
 
-The replicas' weights are one flat tensor (`engines.stack`). The optimizer takes a step of rate 1 on a tensor of zeros,
-which is then scaled by each replica's own rate: the rules that are `scalable` are linear in the rate, so this is each
-replica's own step.
+The replicas' weights are one flat tensor (`engines.stack`), which the optimizer updates at the rate of all replicas.
+Where their rates differ it takes a step of rate 1 on a tensor of zeros, then scaled by each replica's own rate:
+the rules that are `scalable` are linear in the rate, so this is each replica's own step.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ class ReplicaNetworks(pl.LightningModule):
         execution = recipes[0].execution
         self.stack = Stack(nets, execution.layout, not execution.stacked)
         self.weights = nn.Parameter(self.stack.weights)
-        self.moved = nn.Parameter(torch.zeros_like(self.weights))
         self.recipes, self.recipe = list(recipes), recipes[0]
+        alike = len({recipe.lr.value for recipe in recipes}) == 1
+        self.updated = self.weights if alike else nn.Parameter(torch.zeros_like(self.weights))  # by the optimizer
         self.fates, self.first_epoch, self.curve, self.watch_ = fates, first_epoch, curve, watch
         self.update_count = 0
         self._set_rates()
@@ -65,8 +66,8 @@ class ReplicaNetworks(pl.LightningModule):
         return self.first_epoch + self.current_epoch
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Lightning's hook: one step of rate 1 on zeros, scaled afterwards."""
-        return self.recipe.optimizer.build([self.moved], 1.0, 0.0, fused=self.recipe.execution.fused)
+        """Lightning's hook: at the rate of all replicas, set before each step, or at rate 1."""
+        return self.recipe.optimizer.build([self.updated], 1.0, 0.0, fused=self.recipe.execution.fused)
 
     def on_fit_start(self) -> None:
         """Lightning's hook: buffers follow the weights to their device and precision."""
@@ -153,7 +154,7 @@ class ReplicaNetworks(pl.LightningModule):
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
         for name in states[0][0]:
             several = [torch.stack(values) for values in zip(*([s[name] for s in row] for row in states), strict=True)]
-            optimizer.state[self.moved][name] = self.stack.flat(several)
+            optimizer.state[self.updated][name] = self.stack.flat(several)
         return figures
 
     def training_step(self, chunk: PackChunk, index: int) -> None:
@@ -193,13 +194,17 @@ class ReplicaNetworks(pl.LightningModule):
             grad.addcmul_(self.weights, self.coupled)
         if l1:
             grad.addcmul_(self.weights.sign(), self.l1)
-        self.moved.zero_()
-        self.moved.grad = grad
-        optimizer.step()
         rates = self.rates * factor
         if decoupled:
             self.weights.mul_(1 - rates * self.decoupled)
-        self.weights.addcmul_(self.moved, rates)
+        if self.updated is self.weights:
+            optimizer.param_groups[0]["lr"] = self.recipe.lr.value * factor
+            optimizer.step()
+            return
+        self.updated.zero_()
+        self.updated.grad = grad
+        optimizer.step()
+        self.weights.addcmul_(self.updated, rates)
 
     def on_validation_epoch_start(self) -> None:
         """Training's clock stops here: Lightning validates inside the training epoch."""
@@ -231,7 +236,9 @@ class ReplicaNetworks(pl.LightningModule):
             row.update({"lr": recipe.lr.value * self._factor(step), "time/epoch_s": self._epoch_seconds})
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
         states = networks(self.stack, self.weights)
-        kept = self.fates.epoch(self.epoch + 1, figures, states, parts(self.stack, optimizer.state.get(self.moved, {})))
+        kept = self.fates.epoch(
+            self.epoch + 1, figures, states, parts(self.stack, optimizer.state.get(self.updated, {}))
+        )
         if not kept:
             self.trainer.should_stop = True
         elif len(kept) < self.alive:
@@ -243,18 +250,20 @@ class ReplicaNetworks(pl.LightningModule):
         if several and several[0]:
             # a fused optimizer counts steps on the weights' device, any other on the CPU
             counts = self.weights.device if optimizer.defaults.get("fused") else torch.device("cpu")
-            optimizer.state[self.moved] = joined(self.stack, several, self.weights, counts)
+            optimizer.state[self.updated] = joined(self.stack, several, self.weights, counts)
 
     @torch.no_grad()
     def _keep(self, rows: Tensor) -> None:
         """Go on with these replicas alone."""
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
-        state = optimizer.state.get(self.moved, {})
+        state = optimizer.state.get(self.updated, {})
         state.update({name: part(self.stack, value, rows) for name, value in state.items()})
         weights = self.stack.keep(self.weights.data, rows)
         self.stack.buffers = {name: value[rows] for name, value in self.stack.buffers.items()}
-        self.weights.grad = self.moved.grad = None
-        self.weights.data, self.moved.data = weights, torch.zeros_like(weights)
+        self.weights.grad = self.updated.grad = None
+        self.weights.data = weights
+        if self.updated is not self.weights:
+            self.updated.data = torch.zeros_like(weights)
         self.stack.size = len(rows)
         self.recipes = [self.recipes[row] for row in rows.tolist()]
         self.trainer.datamodule.keep([recipe.seed for recipe in self.recipes])  # type: ignore[attr-defined]
