@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from multiprocessing import forkserver
 
 import mlflow
 import pytest
@@ -16,6 +17,7 @@ from processes import Forked
 from sharing import shared
 
 from lenet_lab.cli import main
+from lenet_lab.sweeps import forks
 from lenet_lab.tracking import open_store, read_runs
 
 pytestmark = pytest.mark.slow
@@ -354,6 +356,17 @@ def test_ctrl_c_while_a_sweep_still_starts(tmp_path):
     assert "Traceback" not in out + err
     assert re.match(r"stopped.*; the same command (goes on|starts)", err.splitlines()[-1]), err
     assert set(outcomes(tmp_path).values()) <= {"stopped"}
+
+
+def test_a_sweep_that_is_stopped_before_its_first_job_starts_no_other_server():
+    """Ctrl-C between the last look at it and the fork: a new server would import everything first, for nobody."""
+    made = forks.context()
+    forks.kill_for_good()
+    with pytest.raises(OSError, match="the sweep has been stopped"):
+        made.Process(target=print).start()
+    assert "ensure_running" in vars(forkserver._forkserver)
+    forks.context()
+    assert "ensure_running" not in vars(forkserver._forkserver), "the next sweep has its own"
 
 
 def test_a_stopped_single_run_goes_on_from_its_last_epoch(tmp_path, lab):

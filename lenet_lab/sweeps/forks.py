@@ -16,7 +16,10 @@ from lenet_lab.sweeps.others import is_ours
 
 def context() -> ForkServerContext:
     """Processes made here start clean, with everything imported."""
+    from multiprocessing import forkserver
+
     made = multiprocessing.get_context("forkserver")
+    vars(forkserver._forkserver).pop("ensure_running", None)  # of a sweep that was stopped
     made.set_forkserver_preload(["lenet_lab.sweeps.preload"])
     return made
 
@@ -46,8 +49,22 @@ def cool_down() -> None:
         server._stop()
 
 
+def kill_for_good() -> None:
+    """The same from a signal handler, which may take no lock: who waits for the first job, or is about to ask for it,
+    finds the server gone (OSError) and starts no other."""
+    from multiprocessing import forkserver
+
+    server: Any = forkserver._forkserver
+    server.ensure_running = _gone
+    kill_server()
+
+
+def _gone() -> None:
+    raise OSError("the sweep has been stopped")
+
+
 def kill_server() -> None:
-    """The same from a signal handler, which may take no lock: who waits for its first job finds it gone."""
+    """Kill the server's process, where there is one."""
     from multiprocessing import forkserver
 
     pid = getattr(forkserver._forkserver, "_forkserver_pid", None)

@@ -19,7 +19,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
 from lenet_lab.outcome import Outcome
-from lenet_lab.sweeps.forks import context, kill_server
+from lenet_lab.sweeps.forks import context, kill_for_good
 from lenet_lab.sweeps.plan import Planned, current
 from lenet_lab.sweeps.screen import SweepScreen
 from lenet_lab.sweeps.shapes import together
@@ -144,6 +144,7 @@ class Pool:
     ) -> None:
         self.sweep, self.workers, self.outcomes, self.bury = sweep, workers, outcomes, bury
         self.running: list[Job] = []
+        self.starting: Job | None = None
         self.stopped_by: int | None = None
         self.screen = SweepScreen(total, len(outcomes))
         self.context = context()
@@ -181,6 +182,7 @@ class Pool:
             return
         job.pipe, far = self.context.Pipe(duplex=False)
         job.process = self.context.Process(target=work_in_process, args=(order, far), name=job.name)
+        self.starting = job
         try:
             job.process.start()
         except (EOFError, OSError):
@@ -191,6 +193,7 @@ class Pool:
             far.close()
         job.started, job.ending, job.why, job.tries = time.perf_counter(), None, None, job.tries + 1
         self.running.append(job)
+        self.starting = None
         self.screen.start(job.slot, job.name, job.planned.epochs, len(job.members))
         if self.stopped_by is not None:  # while it was started
             self._end(job)
@@ -250,6 +253,10 @@ class Pool:
         for index, _ in job.members:
             self.screen.end(job.slot, self.outcomes[index])
 
+    def _forked(self) -> bool:
+        """Whether the job that is being started has a process."""
+        return self.starting is not None and self.starting.process is not None and bool(self.starting.process.pid)
+
     def _on_signal(self, number: int, frame: Any) -> None:
         if self.stopped_by is not None:
             for job in self.running:
@@ -258,8 +265,8 @@ class Pool:
             self.stopped_by = number
             for job in self.running:
                 self._end(job)
-            if not self.running:
-                kill_server()
+            if not self.running and not self._forked():
+                kill_for_good()
 
 
 def _outcome(job: Job, planned: Planned, fields: dict[str, Any]) -> Outcome:
