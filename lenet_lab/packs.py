@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
 from lenet_lab.cell import Ready, build, load
+from lenet_lab.engines import Execution
 from lenet_lab.outcome import Outcome
 from lenet_lab.records import PACKED, LabError
 from lenet_lab.run import Life, claim_run
@@ -31,6 +32,7 @@ def run_pack(several: Sequence[Ready], watch: Watch | None = None) -> list[Outco
     with Signals() as signals:
         arrays = load(several[0].config.data)
         store = open_store(several[0].config.tracking.uri)
+        one_rate = len({ready.config.lr.value for ready in several}) == 1
         for ready in several:
             try:
                 tracked = claim_run(store, ready, PACKED)
@@ -41,7 +43,7 @@ def run_pack(several: Sequence[Ready], watch: Watch | None = None) -> list[Outco
                 outcomes[ready.key] = Outcome(ready.key, ready.name, "failed", error=str(error))
                 continue
             if isinstance(tracked, TrackedRun):
-                lives.append(Life(ready, arrays, tracked, started, packed=True))
+                lives.append(Life(ready, arrays, tracked, started, packed=True, one_rate=one_rate))
             else:
                 done = Outcome(ready.key, ready.name, "done", tracked.info.run_id, figures=dict(tracked.data.metrics))
                 outcomes[ready.key] = done
@@ -69,11 +71,16 @@ def _train(lives: Sequence[Life], watch: Watch | None) -> Stopped | None:
             if life.stop is not None:
                 return _stop(lives, life.stop)
         living = [life for life in lives if life.goes_on]
-        for execution in dict.fromkeys(life.execution for life in living):  # several where some go on from before
-            stop = _train_alike([life for life in living if life.execution == execution], watch)
+        for way in dict.fromkeys(_way(life) for life in living):  # several where some go on from before
+            stop = _train_alike([life for life in living if _way(life) == way], watch)
             if stop is not None:
                 return _stop(lives, stop)
     return None
+
+
+def _way(life: Life) -> tuple[Execution, float | None]:
+    """What lives have in common that are trained as one: the rate, too, where the optimizer takes it."""
+    return life.execution, life.ready.config.lr.value if life.execution.one_rate else None
 
 
 def _train_alike(living: Sequence[Life], watch: Watch | None) -> Stopped | None:

@@ -90,13 +90,22 @@ def _live(
 class Life:
     """A claimed run on its way to whatever end it comes to; the end is said last."""
 
-    def __init__(self, ready: Ready, arrays: Arrays, tracked: TrackedRun, started: float, packed: bool = False) -> None:
+    def __init__(
+        self,
+        ready: Ready,
+        arrays: Arrays,
+        tracked: TrackedRun,
+        started: float,
+        packed: bool = False,
+        one_rate: bool = False,
+    ) -> None:
+        """`one_rate`: so have all runs of its pack, where it has only now been begun."""
         self.ready, self.arrays, self.tracked, self.started, self.packed = ready, arrays, tracked, started, packed
         self.state, self.error = "complete", ""
         self.stop: Stopped | None = None
         self.lost: TakenOver | None = None
         self.figures: dict[str, float] | None = None
-        self.execution = _execution(ready.config, tracked, packed)
+        self.execution = _execution(ready.config, tracked, packed, one_rate)
 
     @property
     def goes_on(self) -> bool:
@@ -234,7 +243,7 @@ def _train(life: Life, watch: Watch | None) -> Fitted:
     return fitted
 
 
-def _execution(config: Config, tracked: TrackedRun, packed: bool) -> Execution:
+def _execution(config: Config, tracked: TrackedRun, packed: bool, one_rate: bool = False) -> Execution:
     """A resumed run goes on as it was begun: other threads or another memory format would change its last bits.
 
     Where it was compiled and cannot be any more, or `trainer.compile=false` asks for that, it goes on as it is.
@@ -242,7 +251,7 @@ def _execution(config: Config, tracked: TrackedRun, packed: bool) -> Execution:
     try:
         found = recorded(execution_record(tracked.before))
     except KeyError:
-        return execution_of(config, packed)
+        return replace(execution_of(config, packed), one_rate=one_rate)
     if found.compiled and (config.trainer.compile is False or why_not(device_of(config.trainer).type) is not None):
         return replace(found, compiled=False)
     return found

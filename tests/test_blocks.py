@@ -92,6 +92,16 @@ def test_the_maximum_bends_and_stacks_as_torchs_own(monkeypatch, least):
     assert torch.autograd.gradgradcheck(layer, x[0].clone().requires_grad_())
 
 
+@pytest.fixture
+def one_thread():
+    """By which pools are chosen."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("shape", [(64, 6, 26, 26), (128, 16, 9, 10), (70, 16, 8, 11)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
@@ -162,6 +172,7 @@ def test_the_mean_bends_and_stacks_as_torchs_own(monkeypatch, least):
     assert torch.autograd.gradgradcheck(layer, x[0].clone().requires_grad_())
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("pool", "kernel"), [("avg", "avg_pool2d"), ("max", "max_pool2d")])
 def test_the_pools_of_a_packs_maps_go_by_their_number(monkeypatch, pool, kernel):
     """No replica by itself has as many values as it takes."""
@@ -199,6 +210,36 @@ def test_the_tangent_is_that_of_twice_the_bits():
     edges = torch.tensor([math.nan, math.inf, -math.inf, 0.0, 100.0, -100.0]).repeat(tangent.LEAST)
     assert torch.equal(layer(edges).nan_to_num(7), torch.tanh(edges).nan_to_num(7))
     assert torch.equal(layer(edges.double()).nan_to_num(7), torch.tanh(edges.double()).nan_to_num(7))
+
+
+def test_the_tangent_is_differentiated_as_torchs_own():
+    layer = Activation("tanh").build()
+    x, theirs = (draw(16, 4, 32, 32).requires_grad_() for _ in range(2))
+    for values, function in ((x, layer), (theirs, torch.tanh)):
+        out = function(values)
+        (slope,) = torch.autograd.grad((out**3).sum(), values, create_graph=True)
+        (slope**2).sum().backward()
+        values.slope = slope.detach()
+    assert type(layer(x).grad_fn).__name__ == "_TanhBackward"
+    torch.testing.assert_close(x.slope, theirs.slope)
+    torch.testing.assert_close(x.grad, theirs.grad)
+
+
+def test_the_tangent_does_not_look_at_threads_or_neighbours():
+    """Else a run's last bits would be other ones in another pack, or where it is tested with more threads."""
+    layer, x = Activation("tanh").build(), draw(16, 8, 6, 24, 24)
+    assert x[0].numel() >= tangent.STACKED
+    together = torch.vmap(layer)(x.requires_grad_())
+    assert torch.equal(together[:1], torch.vmap(layer)(x[:1]))
+    with torch.no_grad():
+        assert torch.equal(together[:1, :1], layer(x[:1, :1])), "however few are evaluated at once"
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 8):
+            torch.set_num_threads(threads)
+            assert torch.equal(together, torch.vmap(layer)(x))
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")  # torch's own forward derivatives

@@ -136,12 +136,37 @@ def same(one, other, tolerance=1e-9):
     ],
     ids=" ".join,
 )
-def test_a_run_in_a_pack_is_the_run_alone(words, execution):
+@pytest.mark.parametrize("one_rate", [False, True], ids=["rates", "a rate"])
+def test_a_run_in_a_pack_is_the_run_alone(words, execution, one_rate):
     config, arrays = setting(*words)
-    rates = [times * config.lr.value for times in (2, 2, 10)]
+    rates = [times * config.lr.value for times in (2, 2, 2 if one_rate else 10)]
+    execution = replace(execution, one_rate=one_rate)
     several = [recipe(config, arrays, seed, rate, execution=execution) for seed, rate in enumerate(rates)]
     for asked, together in zip(several, packed(config, arrays, several), strict=True):
         same(alone(config, arrays, asked), together)
+
+
+@pytest.mark.parametrize("rates", [(0.001, 0.002, 0.001), (0.001,) * 3], ids=["rates", "a rate"])
+@pytest.mark.parametrize(
+    "execution", [EXECUTION, replace(IN_TURN, memory_format="contiguous")], ids=["as one", "in turn"]
+)
+def test_a_run_of_a_pack_is_the_same_in_a_pack_of_one_bit_for_bit(monkeypatch, execution, rates):
+    """By its record, which says whether its pack had one rate: what `rerun` does, and a run that goes on alone."""
+    monkeypatch.setattr(sys.modules[__name__], "HARDWARE", Hardware("cpu"))
+    config, arrays = setting("activation=tanh", "batch_size=40", "epochs=2", "data.normalize=standard")
+    execution = replace(execution, one_rate=len(set(rates)) == 1)
+    several = [recipe(config, arrays, seed, rate, execution=execution) for seed, rate in enumerate(rates)]
+    for asked, together in zip(several, packed(config, arrays, several), strict=True):
+        (again,) = packed(config, arrays, [asked])
+        assert all(torch.equal(value, again.last[name]) for name, value in together.last.items())
+        assert [row["val/loss"] for row in together.log_book] == [row["val/loss"] for row in again.log_book]
+
+
+def test_replicas_of_several_rates_have_no_common_one():
+    config, arrays = setting()
+    several = [recipe(config, arrays, 0, rate, execution=replace(EXECUTION, one_rate=True)) for rate in (0.1, 0.2)]
+    with pytest.raises(ValueError, match="several rates"):
+        packed(config, arrays, several)
 
 
 def test_a_pack_has_no_scaler_of_gradients():
@@ -593,6 +618,9 @@ def test_a_run_that_was_compiled_goes_on_where_nothing_can_be(monkeypatch):
     assert _execution(config, tracked, True) == replace(EXECUTION, compiled=True)
     unasked = replace(config, trainer=replace(config.trainer, compile=False))
     assert _execution(unasked, tracked, True) == EXECUTION
+    for one_rate in (True, False):
+        new = _execution(config, SimpleNamespace(before={}), True, one_rate)
+        assert recorded(new.as_dict()).one_rate == one_rate
     monkeypatch.setattr("lenet_lab.run.why_not", lambda device: "no compiler")
     assert _execution(config, tracked, True) == EXECUTION
 

@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import suppress
 from multiprocessing import forkserver
+from types import SimpleNamespace
 
 import mlflow
 import pytest
@@ -17,7 +18,7 @@ from processes import Forked
 from sharing import shared
 
 from lenet_lab.cli import main
-from lenet_lab.sweeps import forks
+from lenet_lab.sweeps import forks, launch
 from lenet_lab.tracking import open_store, read_runs
 
 pytestmark = pytest.mark.slow
@@ -334,8 +335,9 @@ def test_a_stopped_packed_sweep_goes_on_where_its_pack_was(tmp_path, lab):
     assert again.returncode == 0, again.stderr
     ended = {r.seed: r for r in records(tmp_path)}
     assert [ended[seed].run_id for seed in range(3)] == [stopped[seed].run_id for seed in range(3)]
-    engines = [json.loads(ended[seed].tags["lenet.execution"])["engine"] for seed in range(3)]
-    assert engines == ["replicas", "replicas", "single"]
+    executions = [json.loads(ended[seed].tags["lenet.execution"]) for seed in range(3)]
+    assert [how["engine"] for how in executions] == ["replicas", "replicas", "single"]
+    assert [how["one_rate"] for how in executions] == [True, True, False]
     store = open_store(f"sqlite:///{tmp_path}/mlflow.db", create=False)
     for seed in range(2):
         steps = [point.step for point in store.client.get_metric_history(ended[seed].run_id, "val/acc")]
@@ -367,6 +369,18 @@ def test_a_sweep_that_is_stopped_before_its_first_job_starts_no_other_server():
     assert "ensure_running" in vars(forkserver._forkserver)
     forks.context()
     assert "ensure_running" not in vars(forkserver._forkserver), "the next sweep has its own"
+
+
+@pytest.mark.parametrize(("pid", "kills"), [(None, 1), (12345, 0)])
+def test_ctrl_c_spares_the_server_of_a_job_that_is_forked_already(monkeypatch, pid, kills):
+    """The job is ended when it is known to run; without its server nobody would hear of its end."""
+    killed = []
+    monkeypatch.setattr(launch, "kill_for_good", lambda: killed.append(1))
+    pool = launch.Pool(SimpleNamespace(), 1, {}, lambda *given, **named: None, 1)
+    pool.starting = SimpleNamespace(process=SimpleNamespace(pid=pid))
+    pool._on_signal(signal.SIGINT, None)
+    assert pool.stopped_by == signal.SIGINT
+    assert len(killed) == kills
 
 
 def test_a_stopped_single_run_goes_on_from_its_last_epoch(tmp_path, lab):

@@ -100,7 +100,7 @@ def _pack(work: Work, compiled: bool) -> Epoch:
     from lenet_lab.train import execution_of, hardware_of, recipe_of
 
     config, arrays = _config(work), _arrays(work)
-    execution = replace(execution_of(config, packed=True), threads=work.threads, compiled=compiled)
+    execution = replace(execution_of(config, packed=True), threads=work.threads, compiled=compiled, one_rate=True)
 
     def epoch() -> tuple[int, float]:
         ends: list[float] = []

@@ -35,19 +35,26 @@ def mean(x: Tensor) -> Tensor:
     if torch.compiler.is_compiling():  # first: what follows would fix the size of the batch
         return functional.avg_pool2d(x, 2)
     stacked = transformed()
-    if x.device.type != "cpu" or x.dim() < 4 or not (values(x) >= STACKED if stacked else _pays(x)):
+    if x.dim() < 4 or not (_suits(x) and values(x) >= max(STACKED, _least()) if stacked else _pays(x)):
         return functional.avg_pool2d(x, 2)
     if stacked:
         return cast(Tensor, _StackedMean.apply(x))
     return cast(Tensor, _Mean.apply(x)) if x.requires_grad and torch.is_grad_enabled() else _mean(x)
 
 
+def _least() -> int:
+    return LEAST * torch.get_num_threads()
+
+
+def _suits(x: Tensor) -> bool:
+    """Whether such values are added as precisely: torch's kernel adds numbers of 16 bits in 32."""
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+
+
 def _pays(x: Tensor) -> bool:
-    """Whether whole-tensor operations are faster for maps (..., C, H, W), and add as precisely: torch's kernel adds
-    numbers of 16 bits in 32."""
-    large = x.numel() >= LEAST * torch.get_num_threads() and min(x.shape[-2:]) >= 2
+    """Whether whole-tensor operations are faster for maps (..., C, H, W), with the same numbers."""
     apart = x.stride(-1) == 1 or x.shape[-3] < VECTOR
-    return large and apart and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+    return _suits(x) and x.numel() >= _least() and min(x.shape[-2:]) >= 2 and apart
 
 
 def _mean(x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Annotated
 import torch
 from annotated_types import Ge
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lenet_lab.blocks.average import AvgPool2x2, mean
 from lenet_lab.blocks.init import Drawn, Fans, Generators, Initialization
@@ -70,7 +71,10 @@ class Sum2x2(nn.Module, Drawn):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.addcmul(self.bias.view(-1, 1, 1), mean(x), self.weight.view(-1, 1, 1) * 4)
+        weight, bias = self.weight.view(-1, 1, 1), self.bias.view(-1, 1, 1)
+        if x.device.type == "cpu":  # the faster one there; four times a mean is exactly the sum
+            return torch.addcmul(bias, mean(x), 4 * weight)
+        return torch.addcmul(bias, functional.avg_pool2d(x, 2, divisor_override=1), weight)
 
     def draw(self, init: Initialization, generators: Generators) -> None:
         """A unit has four inputs, which share the coefficient."""

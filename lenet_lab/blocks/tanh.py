@@ -12,10 +12,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from lenet_lab.blocks.stacked import transformed, values
+from lenet_lab.blocks.stacked import transformed
 
-LEAST = 65_536  # values a thread: below, calling several operators costs what the kernel does
-STACKED = 98_304  # values of all replicas: a layer of several costs more to call
+# Values of one network from which copies and calls pay for themselves, alone and inside `vmap`. Other replicas and
+# threads are not looked at: they must not change anybody's last bits.
+LEAST, STACKED = 65_536, 16_384
 
 
 class Tanh(nn.Tanh):
@@ -27,24 +28,25 @@ class Tanh(nn.Tanh):
 
 def tanh(x: Tensor) -> Tensor:
     """`torch.tanh(x)`, any shape, the same values but for their last bit."""
-    if torch.compiler.is_compiling():  # first: what follows would fix the size of the batch
+    if torch.compiler.is_compiling() or not _takes(x):  # compiling: what follows would fix the size of the batch
         return torch.tanh(x)
-    stacked = transformed()
-    if x.device.type != "cpu" or not (values(x) >= STACKED if stacked else _pays(x)):
+    stacked, learning = transformed(), torch.is_grad_enabled()
+    if learning and x.numel() < (
+        STACKED if stacked else LEAST
+    ):  # else the parts in which images are evaluated would count
         return torch.tanh(x)
     if stacked:
         return cast(Tensor, _StackedTanh.apply(x))
-    return cast(Tensor, _Tanh.apply(x)) if x.requires_grad and torch.is_grad_enabled() else _tanh(x)
+    return cast(Tensor, _Tanh.apply(x)) if x.requires_grad and learning else _tanh(x)
 
 
-def _pays(x: Tensor) -> bool:
-    """Whether oneDNN takes such values, and is faster."""
-    here = x.device.type == "cpu" and torch.backends.mkldnn.is_available()
-    return here and x.dtype == torch.float32 and x.numel() >= LEAST * torch.get_num_threads()
+def _takes(x: Tensor) -> bool:
+    """Whether oneDNN takes such values."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
 
 
 def _tanh(x: Tensor) -> Tensor:
-    if not _pays(x) or (line := _line(x)) is None:
+    if not _takes(x) or x.numel() == 0 or (line := _line(x)) is None:
         return torch.tanh(x)
     return torch.tanh(line.to_mkldnn()).to_dense().as_strided(x.shape, x.stride())
 

@@ -49,6 +49,7 @@ class Execution:
         stacked: whether the replicas of a pack go through the network as one, and not in turn.
         flush_denormals: whether subnormal numbers count as zero (CPU).
         compiled: whether `torch.compile` has translated the forward pass and the loss (`engines.compiling`).
+        one_rate: whether the replicas of a pack have one learning rate, which their optimizer itself applies.
     """
 
     threads: int
@@ -58,6 +59,7 @@ class Execution:
     stacked: bool = True
     flush_denormals: bool = False
     compiled: bool = False
+    one_rate: bool = False
 
     @property
     def layout(self) -> torch.memory_format:
@@ -180,4 +182,5 @@ def recorded(record: Mapping[str, Any]) -> Execution:
         record.get("stacked", True),
         record.get("flush_denormals", False),
         record.get("compiled", False),
+        record.get("one_rate", False),
     )

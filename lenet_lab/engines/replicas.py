@@ -1,8 +1,8 @@
 """R networks of one shape, one LightningModule: each its own seed, rate, penalty, order, outcome; one step for all.
 
-The replicas' weights are one flat tensor (`engines.stack`), which the optimizer updates at the rate of all replicas.
-Where their rates differ it takes a step of rate 1 on a tensor of zeros, then scaled by each replica's own rate:
-the rules that are `scalable` are linear in the rate, so this is each replica's own step.
+The replicas' weights are one flat tensor (`engines.stack`), which the optimizer updates at the rate of all replicas
+(`Execution.one_rate`). Where their rates differ it takes a step of rate 1 on a tensor of zeros, then scaled by each
+replica's own rate: the rules that are `scalable` are linear in the rate, so this is each replica's own step.
 """
 
 from __future__ import annotations
@@ -42,15 +42,21 @@ class ReplicaNetworks(pl.LightningModule):
         curve: Split | None = None,
         watch: Watch | None = None,
     ) -> None:
-        """`first_epoch` is how many epochs every replica has behind it; `curve` a test split shown after each."""
+        """`first_epoch` is how many epochs every replica has behind it; `curve` a test split shown after each.
+
+        Raises:
+            ValueError: the rates differ where `execution.one_rate` says that they do not.
+        """
         super().__init__()
         self.automatic_optimization = False
         execution = recipes[0].execution
         self.stack = Stack(nets, execution.layout, not execution.stacked)
         self.weights = nn.Parameter(self.stack.weights)
         self.recipes, self.recipe = list(recipes), recipes[0]
-        alike = len({recipe.lr.value for recipe in recipes}) == 1
-        self.updated = self.weights if alike else nn.Parameter(torch.zeros_like(self.weights))  # by the optimizer
+        if execution.one_rate and len({recipe.lr.value for recipe in recipes}) > 1:
+            raise ValueError("these replicas have several rates")
+        # by the optimizer
+        self.updated = self.weights if execution.one_rate else nn.Parameter(torch.zeros_like(self.weights))
         self.fates, self.first_epoch, self.curve, self.watch_ = fates, first_epoch, curve, watch
         self.update_count = 0
         self._set_rates()
