@@ -164,6 +164,10 @@ def test_what_is_different_about_older_measurements_is_said_until_they_are_made_
     for case in module.BEFORE.keys() & cases_there:
         assert module.BEFORE[case] in module.page(old)
         assert module.BEFORE[case] not in module.page(new)
+    middle = {"machine": "m", "rows": [{**row, "method": 2} for row in measured["rows"]]}
+    for case in module.KERNELS.keys() & cases_there:
+        assert module.KERNELS[case] in module.page(middle)
+    assert module.page(middle).count("*These") == len(module.KERNELS.keys() & cases_there) + ("profile" in cases_there)
     assert not [line for line in module.page(new).splitlines() if line.startswith("*These")]
     (row,) = cases.rows_of("start", "first step", "s", {"bare imports": [1.0]}, [])
     assert row.method == METHOD
