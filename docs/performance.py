@@ -140,6 +140,13 @@ def limits(rows: Sequence[Row]) -> str:
             "Threads share the operators of small batches badly: one process with all cores trains "
             f"{by_batch({batch: f'{ratio:.2f}' for batch, ratio in alone.items()})} of what a process a core does. {packs(rows)}".strip()
         )
+    behind = [row for row in rows if (row.case, row.contender, row.against) == ("epoch", "harness", "fastest loop")]
+    behind = [row for row in behind if row.ratio and row.goal and row.ratio < row.goal]
+    if behind:
+        parts.append(
+            f"Where the harness is behind its goal against the fastest loop ({'; '.join(row.setting for row in behind)}) it does what that loop does not: sums of "
+            "losses and of right answers at every step, and Lightning's hooks around it."
+        )
     if gains(rows, "packs").get(8, 2.0) < 2:
         parts.append(
             "What keeps packs of 16 below twice at batch 8 on this processor: convolutions of few maps, in groups, take 46% of a step's operators, without oneDNN, "
