@@ -360,10 +360,13 @@ def test_ctrl_c_while_a_sweep_still_starts(tmp_path):
     assert set(outcomes(tmp_path).values()) <= {"stopped"}
 
 
-def test_a_sweep_that_is_stopped_before_its_first_job_starts_no_other_server():
+def test_a_sweep_that_is_stopped_before_its_first_job_starts_no_other_server(monkeypatch):
     """Ctrl-C between the last look at it and the fork: a new server would import everything first, for nobody."""
+    killed = []
+    monkeypatch.setattr(forks, "kill_server", lambda: killed.append(1))  # other tests have their server in this process
     made = forks.context()
     forks.kill_for_good()
+    assert killed
     with pytest.raises(OSError, match="the sweep has been stopped"):
         made.Process(target=print).start()
     assert "ensure_running" in vars(forkserver._forkserver)
