@@ -244,7 +244,8 @@ def guidance(rows: Sequence[Row], elsewhere: Sequence[Row]) -> str:
   kernel on contiguous maps (half on channels-last ones), max pooling half. Tanh goes by oneDNN's kernel, in a fifth to a quarter of the time, with the same
   precision (`lenet_lab/blocks/average.py`, `maximum.py`, `tanh.py`: medians of 7 to 60 calls, one thread of an EPYC). On contiguous maps, average pooling and
   tanh in these ways train 1.14 times as many images a second at batch 32 and 1.41 times at 128 with one thread, 1.24 times at 128 and 1.32 times at 512 with two
-  (medians of 4 alternating rounds). With two threads and batches of 32 they do not pay, and are not used.
+  (medians of 4 alternating rounds). With two threads and batches of 32 they did not pay (0.84 times, ranges
+  that overlap); average pooling there goes by torch's kernel.
 - How little training it takes, ten seeds each, one run at a time with two threads (which processor was not recorded); means with 95% intervals, seconds with standard
   deviations. To 99.0%: {speedrun("speedrun", 2, 0.99)}; {speedrun("speedrun", 3, 0.99)}
   (`experiment=speedrun`, [report](studies/speedrun/report.md)). To 99.34%, the best test accuracy that was printed of this network:

@@ -2,7 +2,7 @@
 
 Measured with LeNet-5 (valid convolutions) forward, backward and Adam on a 2-core AMD EPYC, torch 2.15: fused updates
 take 0.84 of the plain ones' time a step at batch 8 and 0.91 at 32 (one thread); at batch 8 convolutions without oneDNN
-0.7 to 0.8 of those with it.
+0.81 of a step's time with it.
 
 Channels-last against contiguous, a step, oneDNN and fused updates, medians of 7 alternating rounds, batch 32, 128, 512;
 with `blocks.average`, `blocks.maximum` and `blocks.tanh`, which made contiguous maps the faster ones of most networks:
@@ -11,8 +11,8 @@ threads, average pooling 1.04, 1.03, 1.10, max pooling 0.88, 0.86, 0.99, strided
 norm and average pooling 1.20, 1.31, 1.42 and 1.35, 1.58, 1.84; group norm and max pooling 1.06, 1.20, 1.32 and 0.84,
 0.93, 1.06. With 32 and 64 maps and max pooling 0.89, 0.90, 0.90 and 0.88, 0.84, 0.95.
 
-Sixteen replicas, one thread, a step: as one by `vmap` without oneDNN 10.2 ms at batch 8 and 43 at 32, in turn 12.6 and,
-with oneDNN, 29.
+Sixteen replicas, one thread, forward and backward: as one by `vmap` without oneDNN 10.2 ms at batch 8 and 43 at 32, in
+turn 12.6 and, with oneDNN, 29.
 
 Subnormal numbers (below 1.2e-38) as zeros: where gradients or their squares get that small, as behind an RBF head whose
 scores begin at 1e-20, two epochs took 20 s and not 101 (one thread, batch 32, 32x32 images).

@@ -49,8 +49,8 @@ def fit_pack(
         test_curve, limit: as in `fit`.
 
     Returns what each replica came to, in their order: also `Diverged`, or what its sink or its checkpoint has raised.
-    A replica that ends before the others leaves the pack and changes nothing for them. Replicas that have gone
-    different ways already train in groups of one epoch.
+    A replica that ends before the others leaves the pack and changes nothing for them but last bits. Replicas that have
+    gone different ways already train in groups of one epoch.
 
     Raises:
         LabError: `trainer.precision=16-mixed`.
