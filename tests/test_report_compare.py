@@ -79,6 +79,26 @@ def test_no_arm_is_called_the_best_where_nobody_can_tell():
     assert "Highest mean" in said(facts)
 
 
+def test_an_arm_that_may_be_the_best_and_reads_as_worse_is_explained():
+    """Below the baseline in every seed, by very different amounts: sign flips tell it apart, t tests of every pair do not."""
+    draw = random.Random(2)
+    level = [0.99 + draw.gauss(0, 3e-4) for _ in range(10)]
+    lower = [1e-4] * 8 + [5e-4, 5e-4]
+    records = [
+        run(pool, seed, {"pool": pool}, accuracy=level[seed] + draw.gauss(-2e-5, 3e-4))
+        for pool in "cde"
+        for seed in range(10)
+    ]
+    records += [run("avg", seed, {"pool": "avg"}, accuracy=level[seed] + 3e-4) for seed in range(10)]
+    records += [run("b", seed, {"pool": "b"}, accuracy=level[seed] + 3e-4 - lower[seed]) for seed in range(10)]
+    facts = build(records, {}, Question(defaults={"pool": "avg"}))
+    arms = named(facts)
+    [contrast] = [one for one in facts.contrasts if one.arm == arms["pool=b"].number]
+    assert (facts.arms[0].label, contrast.reading, arms["pool=b"].best) == ("pool=avg", "worse", True)
+    assert "Of these, pool=b (A2) reads as worse than it in the 4 comparisons below" in said(facts)
+    assert "reads as worse" not in said(build(*study(seeds=range(10)), Question(defaults=DEFAULT)))
+
+
 def test_a_diverged_arm_is_never_among_the_best():
     records, curves = study(seeds=range(6))
     records = [dataclasses.replace(r, state="diverged") if r.run_id == "max-bn-3" else r for r in records]

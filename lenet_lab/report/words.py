@@ -138,12 +138,30 @@ def _order(facts: Facts) -> tuple[str, ...]:
         sentences.append("No arm can be told from the best: any of them may be.")
     elif top.best and equals:
         sentences.append(f"Not told apart from it, so it may be the best as well: {_listed(map(_named, equals))}.")
+        sentences += _two_families(facts, top, equals)
     elif top.best:
         sentences.append("Every other arm can be told from it, and is worse.")
     if len(sound) > 1:
         last, worst = sound[-1]
         sentences.append(f"{other}: {_named(last)}, {_stated(worst, asked, facts)}.")
     return (*sentences, *_spread_note(ranked, asked))
+
+
+def _two_families(facts: Facts, top: Arm, equals: Sequence[Arm]) -> list[str]:
+    """Arms that may be the best over all pairs, and yet read as worse than the best in the fewer comparisons of the study."""
+    worse = {
+        (one.arm, one.base) if one.reading == WORSE else (one.base, one.arm)
+        for one in facts.contrasts
+        if one.reading in (WORSE, BETTER)
+    }
+    both = [arm for arm in equals if (arm.number, top.number) in worse]
+    if not both:
+        return []
+    verb = "reads" if len(both) == 1 else "read"
+    return [
+        f"Of these, {_listed(map(_named, both))} {verb} as worse than it in the {quantity(facts.family, 'comparison')} below; "
+        "what may be the best is asked of every pair of arms, which takes clearer differences."
+    ]
 
 
 def _compared(facts: Facts) -> tuple[str, ...]:
