@@ -80,7 +80,7 @@ def test_no_arm_is_called_the_best_where_nobody_can_tell():
 
 
 def test_an_arm_that_may_be_the_best_and_reads_as_worse_is_explained():
-    """Below the baseline in every seed, by very different amounts: sign flips tell it apart, t tests of every pair do not."""
+    """Below the baseline in every seed, by unequal amounts: sign flips tell it apart, t tests of every pair do not."""
     draw = random.Random(2)
     level = [0.99 + draw.gauss(0, 3e-4) for _ in range(10)]
     lower = [1e-4] * 8 + [5e-4, 5e-4]

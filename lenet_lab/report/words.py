@@ -148,7 +148,7 @@ def _order(facts: Facts) -> tuple[str, ...]:
 
 
 def _two_families(facts: Facts, top: Arm, equals: Sequence[Arm]) -> list[str]:
-    """Arms that may be the best over all pairs, and yet read as worse than the best in the fewer comparisons of the study."""
+    """Which arms may be the best over all pairs and yet read as worse than it in the study's fewer comparisons."""
     worse = {
         (one.arm, one.base) if one.reading == WORSE else (one.base, one.arm)
         for one in facts.contrasts
@@ -159,7 +159,8 @@ def _two_families(facts: Facts, top: Arm, equals: Sequence[Arm]) -> list[str]:
         return []
     verb = "reads" if len(both) == 1 else "read"
     return [
-        f"Of these, {_listed(map(_named, both))} {verb} as worse than it in the {quantity(facts.family, 'comparison')} below; "
+        f"Of these, {_listed(map(_named, both))} {verb} as worse than it in the "
+        f"{quantity(facts.family, 'comparison')} below; "
         "what may be the best is asked of every pair of arms, which takes clearer differences."
     ]
 
